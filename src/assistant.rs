@@ -1,0 +1,127 @@
+//! Whoever answers: a trait over plain data with several implementations. It knows no store.
+
+use crate::model::Object;
+use crate::model::message::{Modes, Role};
+use crate::model::reply::Phase;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use serde_json::Value;
+use std::fmt;
+
+/// Something that continues a conversation.
+#[async_trait]
+pub trait Assistant: Send + Sync {
+    /// Whether it can answer now, and as what.
+    async fn status(&self) -> Result<Ready, AssistantError>;
+
+    /// Begins a reply. Dropping the stream cancels it, at the other side too.
+    async fn reply(
+        &self,
+        request: Request,
+    ) -> Result<BoxStream<'static, Result<Event, AssistantError>>, AssistantError>;
+}
+
+/// An assistant that can answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The model's name.
+    pub model: String,
+    /// Where it runs, for people: `Ollama on this machine`, `api.example.org`.
+    pub place: String,
+    /// How many tokens the model reads at most, where that is known.
+    pub context_tokens: Option<usize>,
+}
+
+/// What an assistant is asked to continue.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Another model than the one that it would take.
+    pub model: Option<String>,
+    /// The conversation, oldest first, a system message before all.
+    pub messages: Vec<Turn>,
+    /// What the person allows in this turn.
+    pub modes: Modes,
+}
+
+/// A message as an assistant sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+/// What an assistant sends while it answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// What is being waited for, and how much of it is done (0 to 1) where known.
+    Progress(Phase, Option<f64>),
+    /// A piece of text.
+    Text(String),
+    /// A piece of reasoning.
+    Reasoning(String),
+    /// A complete tool call.
+    ToolCall {
+        /// The call's id.
+        call_id: String,
+        /// The tool's name.
+        name: String,
+        /// Its arguments.
+        arguments: Value,
+    },
+    /// What the model counted; `usage` of the OpenAI protocol.
+    Usage(Object),
+    /// Why the model stopped, where that was not because it was done: `length`, `content_filter`, …
+    CutOff(String),
+}
+
+/// Why no reply, or no more of it, came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssistantError {
+    /// For programs.
+    pub code: AssistantErrorCode,
+    /// What went wrong and what to do, for people: no key, no path, no inner text.
+    pub message: String,
+    /// The cause, for the log.
+    pub cause: String,
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AssistantErrorCode {
+    /// None is configured or none answers.
+    Unreachable,
+    /// It wants a key or refuses the one it was given.
+    Unauthorized,
+    /// It does not know the model.
+    UnknownModel,
+    /// The conversation is longer than the model reads.
+    ContextTooLong,
+    /// Too many requests, or the quota is used up.
+    RateLimited,
+    /// It broke off, or answered what cannot be understood.
+    Failed,
+}
+
+impl AssistantErrorCode {
+    /// The code as `failed` events and `metadata.error` hold it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AssistantErrorCode::Unreachable => "assistant_unreachable",
+            AssistantErrorCode::Unauthorized => "assistant_unauthorized",
+            AssistantErrorCode::UnknownModel => "unknown_model",
+            AssistantErrorCode::ContextTooLong => "context_too_long",
+            AssistantErrorCode::RateLimited => "rate_limited",
+            AssistantErrorCode::Failed => "assistant_failed",
+        }
+    }
+}
+
+impl fmt::Display for AssistantError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.cause)
+    }
+}
+
+impl std::error::Error for AssistantError {}

@@ -1,0 +1,8 @@
+//! Verbatim: every conversation with an assistant, kept word for word.
+
+#[cfg(feature = "ssr")]
+pub mod assistant;
+pub mod error;
+pub mod model;
+#[cfg(feature = "ssr")]
+pub mod store;

@@ -1,0 +1,50 @@
+//! Times as they stand in files and answers: RFC 3339 text in UTC.
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+
+/// Writes a time as RFC 3339 UTC with `Z` and milliseconds, the form of everything that Verbatim writes.
+pub fn format(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Reads an RFC 3339 time, also without seconds' fraction, and the zoneless form that Python's `isoformat` writes (taken
+/// as UTC). `None` for anything else.
+pub fn parse(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|time| time.with_timezone(&Utc))
+        .or_else(|_| text.parse::<chrono::NaiveDateTime>().map(|time| time.and_utc()))
+        .ok()
+}
+
+/// The next `last_updated`: `now`, but at least one millisecond after `previous`, so that it never goes back.
+pub fn after(previous: &str, now: DateTime<Utc>) -> String {
+    match parse(previous) {
+        Some(previous) if previous >= now => {
+            format(previous.checked_add_signed(TimeDelta::milliseconds(1)).unwrap_or(previous))
+        }
+        Some(previous) if now - previous < TimeDelta::milliseconds(1) => format(previous + TimeDelta::milliseconds(1)),
+        _ => format(now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_older_systems_wrote() {
+        for text in ["2026-02-09T21:30:00Z", "2026-02-09T22:30:00+01:00", "2026-02-09T21:30:00"] {
+            assert_eq!(parse(text).map(format).as_deref(), Some("2026-02-09T21:30:00.000Z"), "{text}");
+        }
+        assert_eq!(parse("yesterday"), None);
+    }
+
+    #[test]
+    fn never_goes_back() {
+        let now = parse("2026-02-09T21:30:00.500Z").unwrap();
+        assert_eq!(after("2026-02-09T21:30:00Z", now), "2026-02-09T21:30:00.500Z");
+        assert_eq!(after("2026-02-09T21:30:00.500Z", now), "2026-02-09T21:30:00.501Z");
+        assert_eq!(after("2027-01-01T00:00:00Z", now), "2027-01-01T00:00:00.001Z");
+        assert_eq!(after("nonsense", now), "2026-02-09T21:30:00.500Z");
+    }
+}

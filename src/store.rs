@@ -1,0 +1,246 @@
+//! Where sessions are kept: a trait over plain data, and the file store that implements it.
+//!
+//! Nothing above this module may assume files: a second store, on PostgreSQL, is coming.
+
+use crate::error::{AppError, ErrorCode};
+use crate::model::Object;
+use crate::model::message::{Message, MessageInput};
+use crate::model::query::Query;
+use crate::model::reply::ReplyEvent;
+use crate::model::session::{Kind, Session, SessionId, Summary};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// A place that keeps sessions. What a method acknowledges is on the disk; nothing is acknowledged earlier.
+#[async_trait]
+pub trait SessionStore: Send + Sync {
+    /// Keeps a new, empty session.
+    async fn create(&self, new: NewSession) -> Result<(), StoreError>;
+
+    /// The session, whole. A session in the trash is [`StoreError::Deleted`].
+    async fn load(&self, id: &SessionId) -> Result<Arc<Session>, StoreError>;
+
+    /// Merges what a caller knows of a session into it (contracts 3, `save`). Can be repeated without effect.
+    async fn save(&self, id: &SessionId, save: Save) -> Result<Saved, StoreError>;
+
+    /// Appends a finished reply as it is, under its id; a second call with the same id changes nothing.
+    async fn append_reply(&self, id: &SessionId, message: Message, now: DateTime<Utc>) -> Result<Saved, StoreError>;
+
+    /// One page of summaries, newest `last_updated` first, with the counts.
+    async fn list(&self, request: &ListRequest) -> Result<Listing, StoreError>;
+
+    /// The ids that a search finds, newest first; an empty query finds all.
+    async fn find(&self, query: &Query, kind: Option<Kind>) -> Result<Vec<SessionId>, StoreError>;
+
+    /// Puts a session into the trash.
+    async fn delete(&self, id: &SessionId) -> Result<(), StoreError>;
+
+    /// Takes a session out of the trash.
+    async fn restore(&self, id: &SessionId) -> Result<(), StoreError>;
+
+    /// How many sessions are kept and what the index is doing.
+    async fn health(&self) -> Health;
+
+    /// Begins the journal of a running reply.
+    async fn begin_reply(&self, head: &ReplyHead) -> Result<(), StoreError>;
+
+    /// Adds events to the journal of a running reply and waits until they are on the disk.
+    async fn extend_reply(&self, reply_id: &str, events: &[ReplyEvent]) -> Result<(), StoreError>;
+
+    /// Removes the journal of a reply that stands in its session now.
+    async fn end_reply(&self, reply_id: &str) -> Result<(), StoreError>;
+
+    /// The journals that a server left behind which died in mid-reply.
+    async fn unfinished_replies(&self) -> Result<Vec<(ReplyHead, Vec<ReplyEvent>)>, StoreError>;
+}
+
+/// What a new session begins with.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its id, not yet used.
+    pub session_id: SessionId,
+    /// Who talks.
+    pub user_name: String,
+    /// When it begins.
+    pub started_at: DateTime<Utc>,
+    /// Its metadata.
+    pub metadata: Object,
+}
+
+/// What a caller wants to be kept of a session.
+#[derive(Clone, Debug)]
+pub struct Save {
+    /// Messages, all or only the new ones.
+    pub messages: Vec<MessageInput>,
+    /// A new user name.
+    pub user_name: Option<String>,
+    /// A merge patch for the session's metadata.
+    pub metadata: Object,
+    /// The revision that the caller knew; without it nothing is said about others.
+    pub base_revision: Option<u64>,
+    /// Ids of messages that running replies will have: a caller's copy of them is passed over.
+    pub running: HashSet<String>,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+/// What a save did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The session's revision now.
+    pub revision: u64,
+    /// When that was written (RFC 3339).
+    pub saved_at: String,
+    /// Whether others had saved since `base_revision`.
+    pub merged: bool,
+}
+
+/// What part of the list is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct ListRequest {
+    /// What to search for.
+    pub query: Query,
+    /// Only sessions of this kind.
+    pub kind: Option<Kind>,
+    /// Most rows in the answer.
+    pub limit: usize,
+    /// Rows to pass over.
+    pub offset: usize,
+    /// Continue after the row that this names; from [`Listing::next_cursor`].
+    pub cursor: Option<String>,
+    /// The order.
+    pub sort: Sort,
+    /// The present.
+    pub now: DateTime<Utc>,
+    /// The caller's zone, minutes east of UTC, for "today" and "this week".
+    pub utc_offset_minutes: i32,
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// Newest `last_updated` first.
+    #[default]
+    Newest,
+    /// Oldest `started_at` first.
+    Oldest,
+}
+
+/// One page of the list and the counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// The rows.
+    pub sessions: Vec<Summary>,
+    /// All sessions kept.
+    pub total_sessions: u64,
+    /// Those that the request finds.
+    pub filtered_sessions: u64,
+    /// Whether `filtered_sessions` is only what was reached.
+    pub filtered_is_lower_bound: bool,
+    /// Sessions begun today in the caller's zone.
+    pub sessions_today: u64,
+    /// Sessions begun this week, from Monday, in the caller's zone.
+    pub sessions_this_week: u64,
+    /// Messages on the shown paths of all sessions.
+    pub total_messages: u64,
+    /// Where the next page begins, if there is one.
+    pub next_cursor: Option<String>,
+}
+
+/// What `/health` tells of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Sessions kept.
+    pub sessions: u64,
+    /// `ready`, `checking` or `rebuilding`.
+    pub index: &'static str,
+}
+
+/// The first line of a running reply's journal: what is needed to fold it into its session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplyHead {
+    /// The reply's id.
+    pub reply_id: String,
+    /// The session that it belongs to.
+    pub session_id: SessionId,
+    /// The message as it will be appended, still without parts and content.
+    pub message: Message,
+}
+
+/// Why the store could not do what it was asked. The texts are for the log; callers see [`AppError`].
+#[derive(Debug)]
+pub enum StoreError {
+    /// There is no such session.
+    NotFound,
+    /// The session is in the trash.
+    Deleted,
+    /// The id is taken already.
+    Exists,
+    /// The request contradicts itself; the text is for the caller and names the field.
+    Invalid(String),
+    /// A file was written by a later version, or could not be put right after a failed write.
+    ReadOnly(String),
+    /// Something cannot be read.
+    Unreadable(String),
+    /// Something cannot be written: the disk is full, a folder is read-only.
+    Unwritable(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::NotFound => f.write_str("no such session"),
+            StoreError::Deleted => f.write_str("the session is in the trash"),
+            StoreError::Exists => f.write_str("the session exists already"),
+            StoreError::Invalid(text) => write!(f, "invalid request: {text}"),
+            StoreError::ReadOnly(text) => write!(f, "read-only: {text}"),
+            StoreError::Unreadable(text) => write!(f, "unreadable: {text}"),
+            StoreError::Unwritable(text) => write!(f, "unwritable: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::NotFound => AppError::no_such_session(),
+            StoreError::Deleted => AppError::new(
+                ErrorCode::SessionDeleted,
+                "This session was deleted. It is in the trash and can be restored from there.",
+            ),
+            StoreError::Exists => {
+                AppError::new(ErrorCode::Conflict, "A session with this id exists already. Please try again.")
+            }
+            StoreError::Invalid(text) => AppError::invalid(text.clone()),
+            StoreError::ReadOnly(_) => {
+                tracing::error!(%error, "session is read-only");
+                AppError::new(
+                    ErrorCode::StorageUnwritable,
+                    "This session can only be read: its file needs a newer Verbatim or repair. The server's log says more.",
+                )
+            }
+            StoreError::Unreadable(_) => {
+                tracing::error!(%error, "store cannot read");
+                AppError::new(
+                    ErrorCode::StorageUnreadable,
+                    "The session's file cannot be read. It was left as it is; the server's log says more.",
+                )
+            }
+            StoreError::Unwritable(_) => {
+                tracing::error!(%error, "store cannot write");
+                AppError::new(
+                    ErrorCode::StorageUnwritable,
+                    "The server cannot write to its data directory now. Check free space and permissions; \
+                     what is not saved yet stays in this page and is tried again.",
+                )
+            }
+        }
+    }
+}
