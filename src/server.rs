@@ -1,0 +1,3 @@
+//! The server: state, and later router, security layers, static files and shutdown.
+
+pub mod state;
