@@ -13,6 +13,7 @@
 //! - `server` (server): router, security, files, shutdown.
 
 pub mod api;
+pub mod app;
 #[cfg(feature = "ssr")]
 pub mod assistant;
 pub mod error;
