@@ -8,6 +8,9 @@ pub mod state;
 
 use crate::app::{App, shell};
 use crate::assistant::Assistant;
+use crate::assistant::discover::{Candidate, Discover, DiscoverOptions};
+use crate::assistant::openai::{OpenAi, OpenAiOptions, Secret};
+use crate::assistant::scripted::Scripted;
 use crate::store::SessionStore;
 use crate::store::file_store::FileStore;
 use axum::extract::{Request, State};
@@ -157,9 +160,39 @@ async fn cache_policy(State(HashedFiles(hashed)): State<HashedFiles>, request: R
 #[derive(Clone, Copy)]
 struct HashedFiles(bool);
 
+/// Makes the assistant that the options name.
 fn assistant(options: &ServeOptions) -> Result<Arc<dyn Assistant>, String> {
-    let key = config::openai_key()?;
-    todo!("{key:?} {:?}", options.assistant)
+    let context_tokens = options.context_tokens.map(|tokens| tokens as usize);
+    match (options.assistant, &options.openai_url) {
+        (AssistantChoice::Scripted, _) => Ok(Arc::new(Scripted)),
+        (AssistantChoice::Openai, None) => {
+            Err("--assistant openai needs the address of an endpoint: --openai-url http://HOST:PORT/v1.".into())
+        }
+        (_, Some(url)) => {
+            let endpoint = url.parse().map_err(|error| format!("--openai-url: {error}."))?;
+            let assistant = OpenAi::new(OpenAiOptions {
+                key: config::openai_key()?.as_deref().and_then(Secret::new),
+                model: options.model.clone(),
+                context_tokens,
+                ..OpenAiOptions::new(endpoint)
+            });
+            Ok(Arc::new(assistant.map_err(|error| error.to_string())?))
+        }
+        (AssistantChoice::Auto, None) => {
+            let known = DiscoverOptions::default().candidates;
+            let candidate = |&port: &u16| {
+                let program = known.iter().find(|usual| usual.port == port).map(|usual| usual.program.clone());
+                Candidate { program: program.unwrap_or_else(|| "A model server".into()), port }
+            };
+            let assistant = Discover::new(DiscoverOptions {
+                candidates: options.discover_ports.iter().map(candidate).collect(),
+                model: options.model.clone(),
+                context_tokens,
+                ..DiscoverOptions::default()
+            });
+            Ok(Arc::new(assistant.map_err(|error| error.to_string())?))
+        }
+    }
 }
 
 /// Finds the pages' files: where the option says, where `cargo leptos` puts them, or beside the program.
