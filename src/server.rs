@@ -12,7 +12,7 @@ use crate::assistant::discover::{Candidate, Discover, DiscoverOptions};
 use crate::assistant::openai::{OpenAi, OpenAiOptions, Secret};
 use crate::assistant::scripted::Scripted;
 use crate::store::SessionStore;
-use crate::store::file_store::FileStore;
+use crate::store::FileStore;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
