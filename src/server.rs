@@ -11,8 +11,7 @@ use crate::assistant::Assistant;
 use crate::assistant::discover::{Candidate, Discover, DiscoverOptions};
 use crate::assistant::openai::{OpenAi, OpenAiOptions, Secret};
 use crate::assistant::scripted::Scripted;
-use crate::store::SessionStore;
-use crate::store::FileStore;
+use crate::store::{FileStore, SessionStore, StoreError};
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -31,8 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// How long running replies and open connections may take to end after a signal.
-const SHUTDOWN_TIME: Duration = Duration::from_millis(4_500);
+/// How long open connections may take to end after the running replies have been kept.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// The name of the pages' script and style files.
 const OUTPUT_NAME: &str = "verbatim";
@@ -48,7 +47,10 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
         tokio::task::spawn_blocking(move || FileStore::open(&data_dir))
             .await
             .map_err(|error| format!("The data directory could not be opened: {error}."))?
-            .map_err(|error| error.to_string())?,
+            .map_err(|error| match error {
+                StoreError::Unwritable(sentence) | StoreError::Unreadable(sentence) | StoreError::ReadOnly(sentence) => sentence,
+                other => other.to_string(),
+            })?,
     );
     let assistant = assistant(&options)?;
     let listener = TcpListener::bind(options.addr).await.map_err(|error| match error.kind() {
@@ -80,7 +82,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
     let deadline = async {
         // An error means that the sender is gone: the server has ended by itself.
         if stop.wait_for(|stopped| *stopped).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(DRAIN_TIME).await;
         } else {
             std::future::pending::<()>().await;
         }
