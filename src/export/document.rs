@@ -141,20 +141,33 @@ pub fn shown_positions(messages: &[Message], leaf: Option<&str>) -> Vec<usize> {
     path
 }
 
-/// What stands before the first session of a document of many; a `]}` follows the last. Sessions are joined with commas.
-pub fn many_head(exported_at: &str, total_sessions: usize, total_matching: Option<usize>) -> String {
-    let mut head = json!({"exported_at": exported_at, "total_sessions": total_sessions});
-    if let (Some(object), Some(total)) = (head.as_object_mut(), total_matching) {
-        object.insert("total_matching".into(), json!(total));
-    }
-    let mut text = head.to_string();
-    text.pop();
-    text.push_str(",\"sessions\":[");
-    text
+/// A session that an export of many had to leave out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Which.
+    pub session_id: SessionId,
+    /// Why, for people.
+    pub reason: String,
 }
 
-/// What ends a document of many.
-pub const MANY_TAIL: &str = "]}";
+/// What stands before the first session of a document of many (4.2). Sessions are joined with commas.
+pub fn many_head(exported_at: &str) -> String {
+    format!("{{\"exported_at\":{},\"sessions\":[", json!(exported_at))
+}
+
+/// What follows the last session: the number of those that were written, which is known only now, how many there would have
+/// been where a limit cut the document, and what had to be left out.
+pub fn many_tail(total_sessions: usize, total_matching: Option<usize>, skipped: &[Skipped]) -> String {
+    let mut tail = format!("],\"total_sessions\":{total_sessions}");
+    if let Some(total) = total_matching {
+        tail.push_str(&format!(",\"total_matching\":{total}"));
+    }
+    if !skipped.is_empty() {
+        tail.push_str(&format!(",\"skipped\":{}", json!(skipped)));
+    }
+    tail.push_str("}\n");
+    tail
+}
 
 #[cfg(test)]
 mod tests {
@@ -232,8 +245,11 @@ mod tests {
 
     #[test]
     fn a_document_of_many_is_whole() {
-        let text = format!("{}{}", many_head("t", 0, Some(3)), MANY_TAIL);
+        let skipped = [Skipped { session_id: "s".parse().unwrap(), reason: "r".into() }];
+        let text = format!("{}{}", many_head("t"), many_tail(0, Some(3), &skipped));
         let value: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value, json!({"exported_at":"t","total_sessions":0,"total_matching":3,"sessions":[]}));
+        let expected = json!({"exported_at":"t","sessions":[],"total_sessions":0,"total_matching":3,
+            "skipped":[{"session_id":"s","reason":"r"}]});
+        assert_eq!(value, expected);
     }
 }

@@ -6,9 +6,9 @@ use crate::error::{AppError, ErrorCode};
 use crate::export::document::SessionDocument;
 use crate::model::message::MessageInput;
 use crate::model::query::Query;
-use crate::model::session::{Kind, Session, SessionId};
+use crate::model::session::{Kind, SessionId};
 use crate::model::{Object, time};
-use crate::store::{Health, ListRequest, NewSession, Save, SessionStore, Sort, StoreError};
+use crate::store::{Health, ListRequest, NewSession, Save, SessionStore, Sort};
 use chrono::Utc;
 use serde_json::Value;
 use std::sync::Arc;
@@ -178,15 +178,6 @@ impl Sessions {
     /// The sessions that a search finds, newest first.
     pub async fn find(&self, query: Option<&str>, kind: Option<Kind>) -> Result<Vec<SessionId>, AppError> {
         Ok(self.store.find(&checked_query(query)?, kind).await?)
-    }
-
-    /// The session itself, for an export that passes over what was deleted meanwhile.
-    pub async fn session_if_there(&self, id: &SessionId) -> Result<Option<Arc<Session>>, AppError> {
-        match self.store.load(id).await {
-            Ok(session) => Ok(Some(session)),
-            Err(StoreError::NotFound | StoreError::Deleted) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// What the store says of itself.
