@@ -14,13 +14,16 @@ use leptos_router::SsrMode;
 use leptos_router::components::{ParentRoute, Route, Router, Routes};
 use leptos_router::path;
 
-/// Seconds between two automatic saves; where the server provides it as context, the pages are told.
+/// What the server's options say about the pages; given to [`shell`] as context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AutosaveSeconds(pub u32);
+pub struct PageSettings {
+    /// Seconds between two automatic saves.
+    pub autosave_seconds: u32,
+}
 
 /// The document that the server sends.
 pub fn shell(options: LeptosOptions) -> impl IntoView {
-    let autosave = use_context::<AutosaveSeconds>().map(|seconds| seconds.0.to_string());
+    let autosave = use_context::<PageSettings>().map(|settings| settings.autosave_seconds.to_string());
     view! {
         <!DOCTYPE html>
         <html lang="en">
