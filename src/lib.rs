@@ -13,6 +13,9 @@
 //! - [`client`]: browser-side state without markup; [`components`], [`pages`], [`app`]: the pages.
 //! - `server` (server): router, security, files, shutdown.
 
+// The types of the views are deep.
+#![recursion_limit = "256"]
+
 pub mod api;
 pub mod app;
 #[cfg(feature = "ssr")]
