@@ -5,4 +5,8 @@ pub mod assistant;
 pub mod error;
 pub mod model;
 #[cfg(feature = "ssr")]
+pub mod server;
+#[cfg(feature = "ssr")]
+pub mod service;
+#[cfg(feature = "ssr")]
 pub mod store;

@@ -1,0 +1,5 @@
+//! The HTTP server.
+
+pub mod errors;
+pub mod json;
+pub mod routes;

@@ -1,0 +1,3 @@
+//! The plain Axum routes, those that stream.
+
+pub mod replies;
