@@ -49,7 +49,9 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
             .await
             .map_err(|error| format!("The data directory could not be opened: {error}."))?
             .map_err(|error| match error {
-                StoreError::Unwritable(sentence) | StoreError::Unreadable(sentence) | StoreError::ReadOnly(sentence) => sentence,
+                StoreError::Unwritable(sentence)
+                | StoreError::Unreadable(sentence)
+                | StoreError::ReadOnly(sentence) => sentence,
                 other => other.to_string(),
             })?,
     );

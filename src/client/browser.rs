@@ -1,0 +1,351 @@
+//! What is used of the browser, behind plain functions. `no_browser.rs` is the server's inert double of this file.
+
+use crate::error::{AppError, ErrorCode};
+use js_sys::{Reflect, Uint8Array};
+use leptos::ev;
+use leptos::prelude::{document, window};
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{AbortController, BroadcastChannel, Headers, MessageEvent, RequestInit, Response};
+
+/// The channel on which the tabs of this site talk.
+const CHANNEL: &str = "verbatim";
+
+/// How near the end, in pixels, counts as being there.
+const END_SLACK: i32 = 64;
+
+/// How long a code block's button says that it copied, in milliseconds.
+const COPIED_MS: u32 = 1_500;
+
+/// How a moment is written for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeStyle {
+    /// Day and time.
+    DayAndTime,
+    /// The time alone where the moment is today, the day otherwise.
+    Short,
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> f64 {
+    js_sys::Date::now()
+}
+
+/// The moment in the person's zone and language; `None` where the text is no time.
+pub fn local_time(rfc3339: &str, style: TimeStyle) -> Option<String> {
+    let moment = crate::model::time::parse(rfc3339)?;
+    let date = js_sys::Date::new(&JsValue::from_f64(moment.timestamp_millis() as f64));
+    let now = js_sys::Date::new_0();
+    let is_today = date.to_date_string() == now.to_date_string();
+    let options = js_sys::Object::new();
+    let set = |key: &str, value: &str| {
+        // Setting a property of a fresh, plain object cannot fail.
+        let _ = Reflect::set(&options, &key.into(), &value.into());
+    };
+    match (style, is_today) {
+        (TimeStyle::DayAndTime, _) => {
+            set("dateStyle", "medium");
+            set("timeStyle", "short");
+        }
+        (TimeStyle::Short, true) => set("timeStyle", "short"),
+        (TimeStyle::Short, false) => {
+            set("day", "numeric");
+            set("month", "short");
+            if date.get_full_year() != now.get_full_year() {
+                set("year", "numeric");
+            }
+        }
+    }
+    let language = window().navigator().language().unwrap_or_else(|| "en".to_owned());
+    Some(String::from(date.to_locale_string(&language, &options)))
+}
+
+/// The person's zone in minutes east of UTC, now.
+pub fn utc_offset_minutes() -> Option<i32> {
+    Some(-(js_sys::Date::new_0().get_timezone_offset() as i32))
+}
+
+fn storage() -> Option<web_sys::Storage> {
+    window().local_storage().ok().flatten()
+}
+
+/// What the browser's storage holds under `key`.
+pub fn stored(key: &str) -> Option<String> {
+    storage()?.get_item(key).ok().flatten()
+}
+
+/// Stores a value, or removes it; false when that is not possible (no space, storage switched off).
+pub fn store(key: &str, value: Option<&str>) -> bool {
+    let Some(storage) = storage() else { return false };
+    match value {
+        Some(value) => storage.set_item(key, value).is_ok(),
+        None => storage.remove_item(key).is_ok(),
+    }
+}
+
+/// The `content` of the `<meta>` of this name.
+pub fn meta(name: &str) -> Option<String> {
+    document().query_selector(&format!("meta[name=\"{name}\"]")).ok().flatten()?.get_attribute("content")
+}
+
+/// Whether the page cannot be seen now.
+pub fn is_hidden() -> bool {
+    document().hidden()
+}
+
+/// Waits.
+pub async fn sleep(ms: u32) {
+    gloo_timers::future::TimeoutFuture::new(ms).await;
+}
+
+/// Waits, at most until the browser says that it is connected again.
+pub async fn sleep_or_online(ms: u32) {
+    let promise = js_sys::Promise::new(&mut |resolve, _| {
+        let _ = window().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, ms as i32);
+        let online = Closure::once_into_js(move || {
+            let _ = resolve.call0(&JsValue::NULL);
+        });
+        let options = js_sys::Object::new();
+        let _ = Reflect::set(&options, &"once".into(), &true.into());
+        // Typed bindings for the options would be one more feature for this one call.
+        if let Ok(add) = Reflect::get(&window(), &"addEventListener".into())
+            && let Ok(add) = add.dyn_into::<js_sys::Function>()
+        {
+            let _ = add.call3(&window(), &"online".into(), &online, &options);
+        }
+    });
+    let _ = JsFuture::from(promise).await;
+}
+
+/// Calls `handler` again and again, for the life of the page.
+pub fn every(ms: u32, handler: impl Fn() + 'static) {
+    gloo_timers::callback::Interval::new(ms, handler).forget();
+}
+
+fn request(body: &str) -> Result<RequestInit, JsValue> {
+    let headers = Headers::new()?;
+    headers.set("content-type", "application/json")?;
+    let init = RequestInit::new();
+    init.set_method("POST");
+    init.set_headers(&headers);
+    init.set_body(&JsValue::from_str(body));
+    Ok(init)
+}
+
+async fn fetch(path: &str, init: &RequestInit) -> Result<Response, AppError> {
+    let answer =
+        JsFuture::from(window().fetch_with_str_and_init(path, init)).await.map_err(|_| unreachable_server())?;
+    let response: Response = answer.dyn_into().map_err(|_| unreachable_server())?;
+    if response.ok() { Ok(response) } else { Err(refusal(&response).await) }
+}
+
+/// The error that an answer holds; one without ours comes from something between us and the server.
+async fn refusal(response: &Response) -> AppError {
+    match text(response).await.ok().and_then(|body| serde_json::from_str(&body).ok()) {
+        Some(error) => error,
+        None => unreachable_server(),
+    }
+}
+
+async fn text(response: &Response) -> Result<String, JsValue> {
+    Ok(JsFuture::from(response.text()?).await?.as_string().unwrap_or_default())
+}
+
+/// Sends JSON and returns the body of the answer.
+///
+/// # Errors
+/// What the server refuses with, or that it cannot be reached.
+pub async fn post(path: &str, body: String) -> Result<String, AppError> {
+    let init = request(&body).map_err(|_| unreachable_server())?;
+    let response = fetch(path, &init).await?;
+    text(&response).await.map_err(|_| unreachable_server())
+}
+
+/// Sends JSON in a way that outlives the page; the answer is not waited for.
+pub fn post_on_exit(path: &str, body: String) {
+    let Ok(init) = request(&body) else { return };
+    let _ = Reflect::set(&init, &"keepalive".into(), &true.into());
+    let sent = window().fetch_with_str_and_init(path, &init);
+    spawn_local(async move {
+        let _ = JsFuture::from(sent).await;
+    });
+}
+
+/// Sends JSON and returns the answer as it arrives.
+///
+/// # Errors
+/// What the server refuses with, or that it cannot be reached.
+pub async fn open_stream(path: &str, body: String) -> Result<ByteStream, AppError> {
+    let init = request(&body).map_err(|_| unreachable_server())?;
+    let abort = AbortController::new().map_err(|_| unreachable_server())?;
+    init.set_signal(Some(&abort.signal()));
+    let response = fetch(path, &init).await?;
+    let reader = response
+        .body()
+        .and_then(|body| body.get_reader().dyn_into::<web_sys::ReadableStreamDefaultReader>().ok())
+        .ok_or_else(unreachable_server)?;
+    Ok(ByteStream { reader, abort })
+}
+
+/// An answer that is arriving; dropping it cancels it.
+pub struct ByteStream {
+    reader: web_sys::ReadableStreamDefaultReader,
+    abort: AbortController,
+}
+
+impl ByteStream {
+    /// The next bytes; `None` at the end and when the connection breaks.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        let chunk = JsFuture::from(self.reader.read()).await.ok()?;
+        if Reflect::get(&chunk, &"done".into()).ok()?.is_truthy() {
+            return None;
+        }
+        let value = Reflect::get(&chunk, &"value".into()).ok()?;
+        Some(Uint8Array::new(&value).to_vec())
+    }
+}
+
+impl Drop for ByteStream {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
+
+thread_local! {
+    static TABS: Option<BroadcastChannel> = BroadcastChannel::new(CHANNEL).ok();
+}
+
+/// Calls `heard` with each text that another tab of this site says, for the life of the page.
+pub fn listen_to_tabs(heard: impl Fn(String) + 'static) {
+    let handler = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
+        if let Some(text) = event.data().as_string() {
+            heard(text);
+        }
+    });
+    TABS.with(|tabs| {
+        if let Some(tabs) = tabs {
+            tabs.set_onmessage(Some(handler.as_ref().unchecked_ref()));
+        }
+    });
+    handler.forget();
+}
+
+/// Says a text to the other tabs of this site.
+pub fn tell_tabs(text: &str) {
+    TABS.with(|tabs| {
+        if let Some(tabs) = tabs {
+            let _ = tabs.post_message(&JsValue::from_str(text));
+        }
+    });
+}
+
+/// Calls `handler` at each such event of the window, for the life of the page.
+pub fn on_window(event: &'static str, handler: impl Fn() + 'static) {
+    listen(&window(), event, handler);
+}
+
+/// Calls `handler` at each such event of the document, for the life of the page.
+pub fn on_document(event: &'static str, handler: impl Fn() + 'static) {
+    listen(&document(), event, handler);
+}
+
+fn listen(target: &web_sys::EventTarget, event: &'static str, handler: impl Fn() + 'static) {
+    let handler = Closure::<dyn Fn()>::new(handler);
+    let _ = target.add_event_listener_with_callback(event, handler.as_ref().unchecked_ref());
+    handler.forget();
+}
+
+/// Puts a text on the clipboard; false when the browser does not allow it.
+pub async fn copy(text: String) -> bool {
+    // Without a secure context there is no clipboard, and the typed getter would then hand out `undefined`.
+    let clipboard = Reflect::get(&window().navigator(), &"clipboard".into()).unwrap_or(JsValue::UNDEFINED);
+    if clipboard.is_undefined() {
+        return false;
+    }
+    JsFuture::from(window().navigator().clipboard().write_text(&text)).await.is_ok()
+}
+
+/// Sets or removes an attribute of `<html>`.
+pub fn set_root_attribute(name: &str, value: Option<&str>) {
+    let Some(root) = document().document_element() else { return };
+    let _ = match value {
+        Some(value) => root.set_attribute(name, value),
+        None => root.remove_attribute(name),
+    };
+}
+
+/// Copies the text of the code block whose copy button was clicked; whether it was such a click.
+pub fn copy_clicked_code(event: &web_sys::MouseEvent) -> bool {
+    let button = event
+        .target()
+        .and_then(|target| target.dyn_into::<web_sys::Element>().ok())
+        .and_then(|element| element.closest("button[data-copy]").ok().flatten());
+    let Some(button) = button else { return false };
+    let code = button
+        .closest(".code")
+        .ok()
+        .flatten()
+        .and_then(|block| block.query_selector("pre code").ok().flatten())
+        .and_then(|code| code.text_content());
+    if let Some(code) = code {
+        spawn_local(async move {
+            let said = if copy(code).await { "Copied" } else { "Not allowed" };
+            button.set_text_content(Some(said));
+            sleep(COPIED_MS).await;
+            button.set_text_content(Some("Copy"));
+        });
+    }
+    true
+}
+
+/// Moves the focus among the elements of `container` that match `selector`, `delta` places on.
+pub fn move_focus(container: &web_sys::Element, selector: &str, delta: i32) {
+    let Ok(found) = container.query_selector_all(selector) else { return };
+    let active = document().active_element();
+    let items: Vec<web_sys::HtmlElement> =
+        (0..found.length()).filter_map(|index| found.item(index)?.dyn_into().ok()).collect();
+    let current = items.iter().position(|item| active.as_ref() == Some(item.as_ref()));
+    let next = match current {
+        Some(current) => current as i32 + delta,
+        None if delta < 0 => items.len() as i32 - 1,
+        None => 0,
+    };
+    if let Some(item) = usize::try_from(next).ok().and_then(|next| items.get(next)) {
+        let _ = item.focus();
+    }
+}
+
+/// Gives the focus to the element with this id; whether there is one.
+pub fn focus_id(id: &str) -> bool {
+    let element = document().get_element_by_id(id).and_then(|element| element.dyn_into::<web_sys::HtmlElement>().ok());
+    element.is_some_and(|element| element.focus().is_ok())
+}
+
+/// Whether the event comes from a field in which one types.
+pub fn is_typing(event: &ev::KeyboardEvent) -> bool {
+    event
+        .target()
+        .and_then(|target| target.dyn_into::<web_sys::Element>().ok())
+        .is_some_and(|element| matches!(element.tag_name().as_str(), "INPUT" | "TEXTAREA" | "SELECT"))
+}
+
+/// Scrolls an element to its end.
+pub fn scroll_to_end(element: &web_sys::Element) {
+    element.set_scroll_top(element.scroll_height());
+}
+
+/// Whether an element is scrolled to its end, or nearly.
+pub fn is_at_end(element: &web_sys::Element) -> bool {
+    element.scroll_height() - element.scroll_top() - element.client_height() <= END_SLACK
+}
+
+/// Sets the status of the page that is being answered: nothing to do in the browser.
+pub fn respond_with_status(_status: u16) {}
+
+fn unreachable_server() -> AppError {
+    AppError::new(
+        ErrorCode::ServerUnreachable,
+        "The server cannot be reached. Nothing is lost; it is tried again by itself.",
+    )
+}

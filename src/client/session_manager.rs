@@ -1,0 +1,1018 @@
+//! The session in hand: its turns as signals, the reply that streams in, and the saving of what is not on the server's disk.
+//!
+//! It lives as long as the page is open, above the routes, so that going from Chat to Sessions and back loses nothing. A change
+//! of one message notifies that message only; what the list of turns notifies is a change of its shape.
+
+use super::journal;
+use super::reply_stream::{self, ReplyRequest, ReplyStream, wait_ms};
+use super::save_state::{SaveState, Trouble};
+use crate::api;
+use crate::api::assistant::AssistantStatus;
+use crate::api::sessions::Loaded;
+use crate::browser;
+use crate::error::{AppError, ErrorCode};
+use crate::model::message::{Message, MessageInput, Modes, Role};
+use crate::model::parts::joined_text;
+use crate::model::reply::{self, Phase, ReplyEvent};
+use crate::model::session::{Kind, SessionId, first_characters};
+use crate::model::{Object, merge_patch, time, tree};
+use chrono::Utc;
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::{HashMap, VecDeque};
+
+/// Seconds between two automatic saves where the page does not say otherwise.
+const AUTOSAVE_SECONDS: u32 = 5;
+
+/// Seconds between two questions for an assistant while none can be reached.
+const ASSISTANT_SECONDS: u32 = 10;
+
+/// How many characters of the first message stand for a missing title.
+const TITLE_CHARACTERS: usize = 80;
+
+/// One message, as a signal of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    /// The message's id.
+    pub id: String,
+    /// The message.
+    pub message: ArcRwSignal<Message>,
+}
+
+/// A turn of the shown conversation with its place in the tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The turn.
+    pub turn: Turn,
+    /// The ids of all versions of this turn, oldest first, itself included.
+    pub versions: Vec<String>,
+    /// Where the turn stands among `versions`.
+    pub version: usize,
+}
+
+impl Row {
+    /// What must be equal for a row to stay as it is on the page.
+    pub fn key(&self) -> (String, usize, usize) {
+        (self.turn.id.clone(), self.version, self.versions.len())
+    }
+}
+
+/// A reply that has been asked for and is not complete.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LiveReply {
+    /// Its name; `None` until the server began it.
+    pub reply_id: Option<String>,
+    /// The message that it becomes.
+    pub message_id: Option<String>,
+    /// What it waits for, and how much of that is done.
+    pub phase: Option<(Phase, Option<f64>)>,
+    /// Whether the connection broke and is being made again.
+    pub reconnecting: bool,
+}
+
+/// Something to say below the conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// What happened and what to do.
+    pub text: String,
+    /// What a click can do about it.
+    pub remedy: Option<Remedy>,
+}
+
+/// What a click on a notice does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Remedy {
+    /// Asks again for a reply to this message.
+    TryAgain(String),
+    /// Takes the session out of the trash.
+    Restore,
+}
+
+/// What the tabs tell each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Tidings {
+    session_id: SessionId,
+}
+
+/// What nobody needs to be notified of.
+#[derive(Default)]
+struct Inner {
+    /// Counts the conversations that were opened, so that work for an earlier one knows that it is late.
+    visit: u64,
+    revision: Option<u64>,
+    /// Ids of turns that are not known to be on the server's disk.
+    dirty: Vec<String>,
+    /// Changes of the session's metadata that are not saved yet.
+    patch: Object,
+    saving: bool,
+    stop_wanted: bool,
+    /// Events that wait for the next animation frame.
+    events: VecDeque<ReplyEvent>,
+    frame_asked: bool,
+}
+
+/// The session in hand. A handle: copies are the same session.
+#[derive(Clone, Copy)]
+pub struct SessionManager {
+    /// Its id; `None` until it is started at its first message.
+    pub session_id: RwSignal<Option<SessionId>>,
+    /// Its metadata.
+    pub metadata: RwSignal<Object>,
+    /// The reply that is being generated.
+    pub live: RwSignal<Option<LiveReply>>,
+    /// What the header says.
+    pub save_state: RwSignal<SaveState>,
+    /// What is said below the conversation.
+    pub notice: RwSignal<Option<Notice>>,
+    /// What the assistant may do in the next turn.
+    pub modes: RwSignal<Modes>,
+    /// Which assistant answers; `None` until it has been asked.
+    pub assistant: RwSignal<Option<AssistantStatus>>,
+    /// Counts changes of any session that lists should show.
+    pub changes: RwSignal<u64>,
+    /// Counts the conversations that were opened.
+    pub visits: RwSignal<u64>,
+    turns: RwSignal<Vec<Turn>>,
+    leaf: RwSignal<Option<String>>,
+    inner: StoredValue<Inner>,
+}
+
+impl Default for SessionManager {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SessionManager {
+    /// An empty conversation that is not started.
+    pub fn new() -> Self {
+        Self {
+            session_id: RwSignal::new(None),
+            metadata: RwSignal::new(Object::new()),
+            live: RwSignal::new(None),
+            save_state: RwSignal::new(SaveState::Nothing),
+            notice: RwSignal::new(None),
+            modes: RwSignal::new(Modes::default()),
+            assistant: RwSignal::new(None),
+            changes: RwSignal::new(0),
+            visits: RwSignal::new(0),
+            turns: RwSignal::new(Vec::new()),
+            leaf: RwSignal::new(None),
+            inner: StoredValue::new(Inner::default()),
+        }
+    }
+
+    /// Begins the automatic save and listens to the browser; to be called once, in the browser.
+    pub fn run(self) {
+        self.modes.set(journal::modes());
+        let seconds = browser::meta("verbatim-autosave-seconds").and_then(|text| text.parse().ok());
+        let seconds: u32 = seconds.filter(|&seconds| seconds > 0).unwrap_or(AUTOSAVE_SECONDS);
+        browser::every(seconds.saturating_mul(1_000), move || {
+            spawn_local(async move { self.save().await });
+        });
+        browser::on_window("online", move || spawn_local(async move { self.save().await }));
+        browser::on_window("pagehide", move || self.flush_on_exit());
+        browser::on_document("visibilitychange", move || {
+            if browser::is_hidden() {
+                self.flush_on_exit();
+            } else {
+                self.apply_waiting();
+                self.catch_up();
+                self.ask_assistant_if_away();
+            }
+        });
+        browser::on_window("focus", move || self.ask_assistant_if_away());
+        browser::every(ASSISTANT_SECONDS * 1_000, move || self.ask_assistant_if_away());
+        self.ask_assistant_if_away();
+        browser::listen_to_tabs(move |text| {
+            let Ok(tidings) = serde_json::from_str::<Tidings>(&text) else { return };
+            self.changes.update(|count| *count += 1);
+            if self.session_id.get_untracked().as_ref() == Some(&tidings.session_id) {
+                self.catch_up();
+            }
+        });
+        Effect::new(move |_| {
+            self.visits.track();
+            self.take_up_work();
+        });
+    }
+
+    /// Takes a session in hand.
+    pub fn open(&self, loaded: Loaded) {
+        self.clear();
+        let leaf = loaded.session.leaf().map(str::to_owned);
+        let saved_at = time::parse(&loaded.session.last_updated).map_or(0.0, |at| at.timestamp_millis() as f64);
+        self.inner.update_value(|inner| inner.revision = Some(loaded.revision));
+        self.metadata.set(loaded.session.metadata.clone());
+        self.save_state.set(SaveState::Saved(saved_at));
+        self.live.set(loaded.running.as_ref().map(|running| LiveReply {
+            reply_id: Some(running.reply_id.clone()),
+            message_id: Some(running.message_id.clone()),
+            ..LiveReply::default()
+        }));
+        self.session_id.set(Some(loaded.session.session_id.clone()));
+        self.leaf.set(leaf);
+        self.turns.set(loaded.session.into_messages().into_iter().map(new_turn).collect());
+        self.visits.update(|count| *count += 1);
+    }
+
+    /// Takes an empty conversation in hand; it is started at its first message.
+    pub fn open_new(&self) {
+        self.clear();
+        self.session_id.set(None);
+        self.metadata.set(Object::new());
+        self.live.set(None);
+        self.save_state.set(SaveState::Nothing);
+        self.leaf.set(None);
+        self.turns.set(Vec::new());
+        self.visits.update(|count| *count += 1);
+    }
+
+    /// Whether nothing was said yet.
+    pub fn is_empty(&self) -> bool {
+        self.turns.read().is_empty()
+    }
+
+    /// The shown conversation.
+    pub fn rows(&self) -> Vec<Row> {
+        let turns = self.turns.read();
+        let leaf = self.leaf.get();
+        let skeletons: Vec<Message> = turns.iter().map(|turn| skeleton(&turn.message.read_untracked())).collect();
+        let parents = tree::parents(&skeletons);
+        let mut families: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
+        for (position, parent) in parents.iter().enumerate().filter(|&(position, _)| !skeletons[position].is_hidden()) {
+            families.entry(*parent).or_default().push(position);
+        }
+        for family in families.values_mut() {
+            family.sort_by(|&a, &b| skeletons[a].timestamp.cmp(&skeletons[b].timestamp).then(a.cmp(&b)));
+        }
+        tree::active_path(&skeletons, leaf.as_deref())
+            .into_iter()
+            .filter(|&position| !skeletons[position].is_hidden())
+            .map(|position| {
+                let family = families.get(&parents[position]).map(Vec::as_slice).unwrap_or_default();
+                Row {
+                    turn: turns[position].clone(),
+                    versions: family.iter().map(|&member| turns[member].id.clone()).collect(),
+                    version: family.iter().position(|&member| member == position).unwrap_or(0),
+                }
+            })
+            .collect()
+    }
+
+    /// What stands above the conversation: its title, else the beginning of its first message.
+    pub fn title(&self) -> String {
+        let title = self.metadata.with(|metadata| {
+            metadata.get("title").and_then(Value::as_str).filter(|title| !title.trim().is_empty()).map(str::to_owned)
+        });
+        title.unwrap_or_else(|| {
+            self.turns.with(|turns| {
+                turns
+                    .iter()
+                    .map(|turn| turn.message.read_untracked())
+                    .find(|message| message.role == Role::User && !message.is_hidden())
+                    .map(|message| title_of(&message.content))
+                    .unwrap_or_else(|| "New conversation".to_owned())
+            })
+        })
+    }
+
+    /// Says something: shows it at once, keeps it in the browser, sends it, and follows the reply.
+    pub fn send(self, content: String) {
+        if self.live.read_untracked().is_some() {
+            return;
+        }
+        let modes = self.modes.get_untracked();
+        let message = Message {
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            parent_id: self.last_shown_id(),
+            role: Role::User,
+            content,
+            timestamp: time::format(Utc::now()),
+            metadata: object(json!({"modes": modes})),
+            parts: None,
+            rev: 0,
+            extra: Object::new(),
+        };
+        if self.metadata.with_untracked(|metadata| metadata.contains_key("active_leaf")) {
+            // The conversation continues from here: the newest message is the leaf again.
+            self.change_metadata("active_leaf", Value::Null);
+        }
+        let id = message.id.clone();
+        self.add_unsaved(message);
+        self.answer(id);
+    }
+
+    /// Asks for another reply to the message `parent_id`, or sends it again when it is not saved yet.
+    pub fn try_again(self, parent_id: String) {
+        if self.live.read_untracked().is_some() {
+            return;
+        }
+        self.notice.set(None);
+        if self.inner.with_value(|inner| inner.dirty.contains(&parent_id)) {
+            return self.answer(parent_id);
+        }
+        let Some(session_id) = self.session_id.get_untracked() else { return };
+        self.follow(ReplyRequest::Again {
+            session_id,
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            parent_id,
+            modes: self.modes.get_untracked(),
+        });
+    }
+
+    /// Stops the reply; what was generated is kept.
+    pub fn stop(self) {
+        let Some(live) = self.live.get_untracked() else { return };
+        let Some(reply_id) = live.reply_id else {
+            self.inner.update_value(|inner| inner.stop_wanted = true);
+            return;
+        };
+        spawn_local(async move {
+            if let Err(error) = reply_stream::stop(&reply_id).await
+                && error.code != ErrorCode::NotFound
+            {
+                self.notice.set(Some(Notice { text: error.message, remedy: None }));
+            }
+        });
+    }
+
+    /// Shows another version of a turn, and what followed it.
+    pub fn switch_to(self, id: &str) {
+        let turns = self.turns.read_untracked();
+        let skeletons: Vec<Message> = turns.iter().map(|turn| skeleton(&turn.message.read_untracked())).collect();
+        let Some(position) = skeletons.iter().position(|message| message.id == id) else { return };
+        let leaf = tree::newest_leaf(&skeletons, &tree::parents(&skeletons), position);
+        let leaf = skeletons[leaf].id.clone();
+        drop(turns);
+        self.leaf.set(Some(leaf.clone()));
+        self.change_metadata("active_leaf", Value::String(leaf));
+        spawn_local(async move { self.save().await });
+    }
+
+    /// Chooses what the assistant may do in the next turn.
+    pub fn set_modes(&self, modes: Modes) {
+        self.modes.set(modes);
+        journal::set_modes(modes);
+    }
+
+    /// Does what a notice offers.
+    pub fn remedy(self, remedy: Remedy) {
+        self.notice.set(None);
+        match remedy {
+            Remedy::TryAgain(parent_id) => self.try_again(parent_id),
+            Remedy::Restore => spawn_local(async move {
+                let Some(session_id) = self.session_id.get_untracked() else { return };
+                match api::sessions::restore(session_id).await {
+                    Ok(_) => {
+                        self.tell_others();
+                        self.changes.update(|count| *count += 1);
+                        self.save().await;
+                        self.catch_up();
+                        self.take_up_work();
+                    }
+                    Err(error) => self.notice.set(Some(Notice { text: error.message, remedy: Some(Remedy::Restore) })),
+                }
+            }),
+        }
+    }
+
+    /// Saves what is not on the server's disk.
+    pub async fn save(self) {
+        let Some(session_id) = self.session_id.get_untracked() else { return };
+        let visit = self.visit();
+        let mut patch = Object::new();
+        let mut dirty = Vec::new();
+        let mut base = None;
+        self.inner.update_value(|inner| {
+            if !inner.saving {
+                patch = inner.patch.clone();
+                dirty = inner.dirty.clone();
+                base = inner.revision;
+                inner.saving = !(patch.is_empty() && dirty.is_empty());
+            }
+        });
+        if patch.is_empty() && dirty.is_empty() {
+            return;
+        }
+        if !self.save_state.read_untracked().is_trouble() {
+            self.save_state.set(SaveState::Saving);
+        }
+        let messages = self.messages_of(&dirty).into_iter().map(MessageInput::from).collect();
+        let metadata = (!patch.is_empty()).then(|| patch.clone());
+        let answer = api::sessions::save(session_id, messages, None, metadata, base).await;
+        if self.visit() != visit {
+            return;
+        }
+        self.inner.update_value(|inner| inner.saving = false);
+        match answer {
+            Ok(answer) => {
+                self.inner.update_value(|inner| {
+                    inner.revision = Some(answer.revision);
+                    // What changed again in the meantime stays to be saved.
+                    inner.patch.retain(|key, value| patch.get(key) != Some(value));
+                });
+                self.mark_saved(&dirty);
+                self.tell_others();
+                if answer.merged {
+                    self.catch_up();
+                }
+            }
+            Err(error) => self.not_saved(&error),
+        }
+    }
+
+    /// Loads what others have added since, if anything.
+    pub fn catch_up(self) {
+        let Some(session_id) = self.session_id.get_untracked() else { return };
+        let visit = self.visit();
+        spawn_local(async move {
+            // One message tells the revision; the whole is asked for only when it is another one.
+            let known = self.inner.with_value(|inner| inner.revision);
+            let loaded = match api::sessions::load(session_id.clone(), Some(1), None).await {
+                Ok(part) if Some(part.revision) == known && (part.running.is_none() || self.is_live()) => return,
+                Ok(_) => api::sessions::load(session_id, None, None).await,
+                Err(error) => Err(error),
+            };
+            if self.visit() != visit {
+                return;
+            }
+            match loaded {
+                Ok(loaded) => self.merge(loaded),
+                Err(error) if error.code == ErrorCode::SessionDeleted => self.say_deleted(),
+                // A server that is away is spoken of when there is something to save.
+                Err(_) => {}
+            }
+        });
+    }
+
+    fn visit(&self) -> u64 {
+        self.inner.with_value(|inner| inner.visit)
+    }
+
+    fn is_live(&self) -> bool {
+        self.live.read_untracked().is_some()
+    }
+
+    fn clear(&self) {
+        self.inner.update_value(|inner| *inner = Inner { visit: inner.visit + 1, ..Inner::default() });
+        self.notice.set(None);
+    }
+
+    fn last_shown_id(&self) -> Option<String> {
+        untrack(|| self.rows().pop().map(|row| row.turn.id))
+    }
+
+    fn turn(&self, id: &str) -> Option<Turn> {
+        self.turns.with_untracked(|turns| turns.iter().rev().find(|turn| turn.id == id).cloned())
+    }
+
+    fn messages_of(&self, ids: &[String]) -> Vec<Message> {
+        ids.iter().filter_map(|id| self.turn(id)).map(|turn| turn.message.get_untracked()).collect()
+    }
+
+    fn change_metadata(&self, key: &str, value: Value) {
+        let patch = Object::from_iter([(key.to_owned(), value)]);
+        self.metadata.update(|metadata| {
+            merge_patch(metadata, &patch);
+        });
+        // The patch itself keeps its nulls: they are what removes a field on the server.
+        self.inner.update_value(|inner| inner.patch.extend(patch));
+    }
+
+    fn add_unsaved(&self, message: Message) {
+        let id = message.id.clone();
+        self.leaf.set(Some(id.clone()));
+        self.turns.update(|turns| turns.push(new_turn(message)));
+        self.inner.update_value(|inner| inner.dirty.push(id));
+        self.write_journal();
+    }
+
+    fn write_journal(&self) {
+        let dirty = self.inner.with_value(|inner| inner.dirty.clone());
+        self.session_id.with_untracked(|id| journal::set_unsaved(id.as_ref(), &self.messages_of(&dirty)));
+    }
+
+    fn mark_saved(&self, ids: &[String]) {
+        let all = self.inner.try_update_value(|inner| {
+            inner.dirty.retain(|id| !ids.contains(id));
+            inner.dirty.is_empty() && inner.patch.is_empty()
+        });
+        self.write_journal();
+        if all == Some(true) {
+            self.save_state.set(SaveState::Saved(browser::now_ms()));
+        }
+    }
+
+    fn not_saved(&self, error: &AppError) {
+        match Trouble::passing(error) {
+            Some(trouble) => self.save_state.set(SaveState::Retrying(trouble)),
+            None => {
+                self.save_state.set(SaveState::Failed);
+                if error.code == ErrorCode::SessionDeleted {
+                    self.say_deleted();
+                } else {
+                    self.notice.set(Some(Notice { text: error.message.clone(), remedy: None }));
+                }
+            }
+        }
+    }
+
+    fn say_deleted(&self) {
+        let text =
+            "This session was deleted elsewhere. It is in the trash; undo brings it back with what is shown here.";
+        self.notice.set(Some(Notice { text: text.to_owned(), remedy: Some(Remedy::Restore) }));
+    }
+
+    fn tell_others(&self) {
+        let Some(session_id) = self.session_id.get_untracked() else { return };
+        tell_tabs_of(&session_id);
+    }
+
+    /// Sends turns that an earlier page could not save, and joins a reply that runs.
+    fn take_up_work(self) {
+        let session_id = self.session_id.get_untracked();
+        let left: Vec<Message> = journal::unsaved(session_id.as_ref());
+        if session_id.is_none() && !untrack(|| self.is_empty()) {
+            return;
+        }
+        let mut last = None;
+        for message in left {
+            if self.turn(&message.id).is_none() {
+                last = Some(message.id.clone());
+                self.add_unsaved(message);
+            } else if self.inner.with_value(|inner| inner.dirty.contains(&message.id)) {
+                last = Some(message.id);
+            }
+        }
+        self.write_journal();
+        let running = self.live.get_untracked().and_then(|live| live.reply_id);
+        match (running, last) {
+            (Some(reply_id), _) => self.follow(ReplyRequest::Rest { reply_id, after_seq: 0 }),
+            (None, Some(id)) => self.answer(id),
+            (None, None) => {}
+        }
+    }
+
+    /// Asks for the reply to a turn that is not known to be saved.
+    fn answer(self, id: String) {
+        let visit = self.visit();
+        self.live.set(Some(LiveReply::default()));
+        self.notice.set(None);
+        if !self.save_state.read_untracked().is_trouble() {
+            self.save_state.set(SaveState::Saving);
+        }
+        spawn_local(async move {
+            let Some(session_id) = self.started(visit).await else { return };
+            let Some(message) = self.turn(&id).map(|turn| turn.message.get_untracked()) else { return };
+            self.follow(ReplyRequest::Answer {
+                session_id,
+                id: message.id.clone(),
+                parent_id: message.parent_id.clone(),
+                modes: message.modes().unwrap_or_default(),
+                content: message.content,
+            });
+        });
+    }
+
+    /// The session's id; starts it first where it is not. `None` when another conversation was opened meanwhile, or when
+    /// the server refuses.
+    async fn started(self, visit: u64) -> Option<SessionId> {
+        for attempt in 0.. {
+            if let Some(session_id) = self.session_id.get_untracked() {
+                return Some(session_id);
+            }
+            let metadata = object(json!({"type": Kind::Chat.as_str()}));
+            let answer = api::sessions::start(None, Some(metadata.clone())).await;
+            if self.visit() != visit {
+                return None;
+            }
+            match answer {
+                Ok(started) => {
+                    journal::set_unsaved(None, &[]);
+                    self.metadata.set(metadata);
+                    self.session_id.set(Some(started.session_id.clone()));
+                    self.write_journal();
+                    return Some(started.session_id);
+                }
+                Err(error) => {
+                    self.not_saved(&error);
+                    if Trouble::passing(&error).is_none() {
+                        self.live.set(None);
+                        return None;
+                    }
+                }
+            }
+            browser::sleep_or_online(wait_ms(attempt)).await;
+            if self.visit() != visit {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn follow(self, request: ReplyRequest) {
+        let visit = self.visit();
+        if !self.is_live() {
+            self.live.set(Some(LiveReply::default()));
+        }
+        spawn_local(async move { self.follow_to_the_end(visit, request).await });
+    }
+
+    async fn follow_to_the_end(self, visit: u64, mut request: ReplyRequest) {
+        let mut attempt = 0;
+        loop {
+            match ReplyStream::open(&request).await {
+                Ok(mut stream) => {
+                    while let Some(event) = stream.next().await {
+                        if self.visit() != visit {
+                            return;
+                        }
+                        attempt = 0;
+                        match (&event, &mut request) {
+                            (ReplyEvent::Started { reply_id, .. }, _) => {
+                                request = ReplyRequest::Rest { reply_id: reply_id.clone(), after_seq: 0 };
+                            }
+                            (_, ReplyRequest::Rest { after_seq, .. }) if event.seq() <= *after_seq => continue,
+                            (_, ReplyRequest::Rest { after_seq, .. }) => *after_seq = event.seq(),
+                            _ => {}
+                        }
+                        let is_last = event.is_last();
+                        self.take(event);
+                        if is_last {
+                            return;
+                        }
+                    }
+                    self.reconnecting();
+                }
+                Err(error) => {
+                    if self.visit() != visit {
+                        return;
+                    }
+                    match self.refused(&request, error) {
+                        AfterRefusal::Ask(other) => {
+                            request = other;
+                            continue;
+                        }
+                        AfterRefusal::Wait => {}
+                        AfterRefusal::GiveUp => return,
+                    }
+                }
+            }
+            browser::sleep_or_online(wait_ms(attempt)).await;
+            attempt = attempt.saturating_add(1);
+            if self.visit() != visit {
+                return;
+            }
+            self.save().await;
+            if self.visit() != visit {
+                return;
+            }
+        }
+    }
+
+    fn reconnecting(&self) {
+        self.live.update(|live| {
+            if let Some(live) = live {
+                live.reconnecting = true;
+            }
+        });
+    }
+
+    fn refused(self, request: &ReplyRequest, error: AppError) -> AfterRefusal {
+        if let Some(reply_id) = error.reply_id {
+            if let ReplyRequest::Answer { id, .. } = request {
+                self.mark_saved(std::slice::from_ref(id));
+            }
+            return AfterRefusal::Ask(ReplyRequest::Rest { reply_id, after_seq: 0 });
+        }
+        if Trouble::passing(&error).is_some() {
+            match request {
+                ReplyRequest::Answer { .. } => self.not_saved(&error),
+                _ => self.reconnecting(),
+            }
+            return AfterRefusal::Wait;
+        }
+        self.live.set(None);
+        let parent = match request {
+            ReplyRequest::Answer { id, .. } => Some(id.clone()),
+            ReplyRequest::Again { parent_id, .. } => Some(parent_id.clone()),
+            ReplyRequest::Rest { .. } => None,
+        };
+        match (error.code, request) {
+            // The reply is complete, or was folded into its session when the server came back.
+            (ErrorCode::NotFound, ReplyRequest::Rest { .. }) => {
+                self.inner.update_value(|inner| inner.revision = None);
+                self.catch_up();
+            }
+            (ErrorCode::SessionDeleted, _) => {
+                self.save_state.set(SaveState::Failed);
+                self.say_deleted();
+            }
+            (code, _) => {
+                match (code, request) {
+                    // The server keeps the message before it looks for an assistant.
+                    (ErrorCode::AssistantUnreachable, ReplyRequest::Answer { id, .. }) => {
+                        self.mark_saved(std::slice::from_ref(id));
+                        self.inner.update_value(|inner| inner.revision = None);
+                        self.tell_others();
+                        self.changes.update(|count| *count += 1);
+                    }
+                    (_, ReplyRequest::Answer { .. }) => self.save_state.set(SaveState::Failed),
+                    _ => {}
+                }
+                self.notice.set(Some(Notice { text: error.message, remedy: parent.map(Remedy::TryAgain) }));
+            }
+        }
+        AfterRefusal::GiveUp
+    }
+
+    fn take(self, event: ReplyEvent) {
+        match event {
+            ReplyEvent::Started { reply_id, message_id, parent_id, model, left_out } => {
+                self.begin_turn(&reply_id, &message_id, parent_id, &model, left_out);
+            }
+            ReplyEvent::Progress { phase, fraction, .. } => self.live.update(|live| {
+                if let Some(live) = live {
+                    live.phase = Some((phase, fraction));
+                    live.reconnecting = false;
+                }
+            }),
+            ReplyEvent::Done { message, revision, .. } => {
+                self.apply_waiting();
+                self.live.set(None);
+                self.inner.update_value(|inner| inner.revision = Some(revision));
+                let id = message.id.clone();
+                match self.turn(&id) {
+                    Some(turn) => {
+                        turn.message.set(message);
+                        // Versions and what the model no longer sees hang on the finished message.
+                        self.turns.notify();
+                    }
+                    None => self.turns.update(|turns| turns.push(new_turn(message))),
+                }
+                self.leaf.set(Some(id));
+                self.mark_saved(&[]);
+                self.tell_others();
+                self.changes.update(|count| *count += 1);
+            }
+            ReplyEvent::Failed { code, message, .. } => {
+                self.apply_waiting();
+                if let Some(turn) = self.live_turn() {
+                    turn.message.update(|reply| {
+                        reply.metadata.insert("error".into(), code.into());
+                        reply.metadata.insert("error_message".into(), message.into());
+                    });
+                } else {
+                    self.notice.set(Some(Notice { text: message, remedy: None }));
+                }
+                self.live.set(None);
+                self.inner.update_value(|inner| inner.revision = None);
+                self.tell_others();
+                self.catch_up();
+            }
+            piece => {
+                let ask = self.inner.try_update_value(|inner| {
+                    inner.events.push_back(piece);
+                    !std::mem::replace(&mut inner.frame_asked, true)
+                });
+                if browser::is_hidden() {
+                    // No frames come while the page is hidden.
+                    self.apply_waiting();
+                } else if ask == Some(true) {
+                    request_animation_frame(move || self.apply_waiting());
+                }
+            }
+        }
+    }
+
+    fn live_turn(&self) -> Option<Turn> {
+        let id = self.live.with_untracked(|live| live.as_ref()?.message_id.clone())?;
+        self.turn(&id)
+    }
+
+    fn begin_turn(self, reply_id: &str, id: &str, parent_id: Option<String>, model: &str, left_out: usize) {
+        let parent_id = parent_id.or_else(|| self.last_shown_id());
+        let mut metadata = object(json!({"model": model, "reply_id": reply_id, "modes": self.modes.get_untracked()}));
+        if left_out > 0 {
+            metadata.insert("left_out".into(), left_out.into());
+        }
+        let message = Message {
+            id: id.to_owned(),
+            parent_id: parent_id.clone(),
+            role: Role::Assistant,
+            content: String::new(),
+            timestamp: time::format(Utc::now()),
+            metadata,
+            parts: Some(Vec::new()),
+            rev: 0,
+            extra: Object::new(),
+        };
+        self.inner.update_value(|inner| inner.events.clear());
+        match self.turn(id) {
+            Some(turn) => turn.message.set(message),
+            None => self.turns.update(|turns| turns.push(new_turn(message))),
+        }
+        self.live.set(Some(LiveReply {
+            reply_id: Some(reply_id.to_owned()),
+            message_id: Some(id.to_owned()),
+            ..LiveReply::default()
+        }));
+        self.leaf.set(Some(id.to_owned()));
+        if let Some(parent_id) = parent_id {
+            // The server keeps the message before the reply begins.
+            self.mark_saved(&[parent_id]);
+        }
+        self.tell_others();
+        self.changes.update(|count| *count += 1);
+        if self.inner.try_update_value(|inner| std::mem::take(&mut inner.stop_wanted)) == Some(true) {
+            self.stop();
+        }
+    }
+
+    fn apply_waiting(self) {
+        let events = self.inner.try_update_value(|inner| {
+            inner.frame_asked = false;
+            std::mem::take(&mut inner.events)
+        });
+        let Some(events) = events.filter(|events| !events.is_empty()) else { return };
+        let Some(turn) = self.live_turn() else { return };
+        turn.message.update(|message| {
+            let parts = message.parts.get_or_insert_default();
+            events.iter().for_each(|event| reply::apply(parts, event));
+            message.content = joined_text(parts);
+        });
+        if self.live.with_untracked(|live| live.as_ref().is_some_and(|live| live.phase.is_some() || live.reconnecting))
+        {
+            self.live.update(|live| {
+                if let Some(live) = live {
+                    live.phase = None;
+                    live.reconnecting = false;
+                }
+            });
+        }
+    }
+
+    fn merge(self, loaded: Loaded) {
+        let live = self.live.with_untracked(|live| live.as_ref().and_then(|live| live.message_id.clone()));
+        let is_busy = self.is_live();
+        let leaf = loaded.session.leaf().map(str::to_owned);
+        let running = loaded.running.clone();
+        let has_dirty = self.inner.try_update_value(|inner| {
+            inner.revision = Some(loaded.revision);
+            !inner.dirty.is_empty()
+        });
+        let patch = self.inner.with_value(|inner| inner.patch.clone());
+        let mut metadata = loaded.session.metadata.clone();
+        merge_patch(&mut metadata, &patch);
+        self.metadata.set(metadata);
+        let mut known: HashMap<String, ArcRwSignal<Message>> = self
+            .turns
+            .with_untracked(|turns| turns.iter().map(|turn| (turn.id.clone(), turn.message.clone())).collect());
+        let mut turns: Vec<Turn> = Vec::new();
+        for message in loaded.session.into_messages() {
+            turns.push(match known.remove(&message.id) {
+                Some(signal) => {
+                    if live.as_ref() != Some(&message.id) && *signal.read_untracked() != message {
+                        signal.set(message.clone());
+                    }
+                    Turn { id: message.id, message: signal }
+                }
+                None => new_turn(message),
+            });
+        }
+        // What only this page knows stays: the reply that streams in and what is not saved yet.
+        let rest = self
+            .turns
+            .with_untracked(|own| own.iter().filter(|turn| known.contains_key(&turn.id)).cloned().collect::<Vec<_>>());
+        turns.extend(rest);
+        self.turns.set(turns);
+        if !is_busy && has_dirty != Some(true) {
+            self.leaf.set(leaf);
+            self.save_state.set(SaveState::Saved(browser::now_ms()));
+        }
+        if let (false, Some(running)) = (is_busy, running) {
+            self.follow(ReplyRequest::Rest { reply_id: running.reply_id, after_seq: 0 });
+        }
+    }
+
+    fn flush_on_exit(&self) {
+        let Some(session_id) = self.session_id.get_untracked() else { return };
+        let (dirty, patch) = self.inner.with_value(|inner| (inner.dirty.clone(), inner.patch.clone()));
+        if dirty.is_empty() && patch.is_empty() {
+            return;
+        }
+        let messages: Vec<MessageInput> = self.messages_of(&dirty).into_iter().map(MessageInput::from).collect();
+        let body = json!({"session_id": session_id, "messages": messages, "metadata": patch});
+        browser::post_on_exit("/api/sessions/save", body.to_string());
+    }
+
+    fn ask_assistant_if_away(self) {
+        let is_there =
+            self.assistant.with_untracked(|status| status.as_ref().is_some_and(|status| status.model.is_some()));
+        if is_there || browser::is_hidden() {
+            return;
+        }
+        spawn_local(async move {
+            match api::assistant::status().await {
+                Ok(status) => self.assistant.set(Some(status)),
+                Err(error) => {
+                    self.assistant.set(Some(AssistantStatus { model: None, place: None, advice: Some(error.message) }));
+                }
+            }
+        });
+    }
+}
+
+/// Says to the other tabs that a session changed, was deleted or came back.
+pub fn tell_tabs_of(session_id: &SessionId) {
+    if let Ok(text) = serde_json::to_string(&Tidings { session_id: session_id.clone() }) {
+        browser::tell_tabs(&text);
+    }
+}
+
+/// The first line of a message, cut to fit a heading.
+pub fn title_of(content: &str) -> String {
+    let line = content.trim().lines().next().unwrap_or_default();
+    let cut = first_characters(line, TITLE_CHARACTERS);
+    if cut.len() < line.len() { format!("{}…", cut.trim_end()) } else { cut.to_owned() }
+}
+
+/// What to do when a request for a reply was refused.
+enum AfterRefusal {
+    Ask(ReplyRequest),
+    Wait,
+    GiveUp,
+}
+
+fn new_turn(message: Message) -> Turn {
+    Turn { id: message.id.clone(), message: ArcRwSignal::new(message) }
+}
+
+/// What the tree needs to know of a message.
+fn skeleton(message: &Message) -> Message {
+    let hidden = message.metadata.get("hidden").cloned();
+    Message {
+        id: message.id.clone(),
+        parent_id: message.parent_id.clone(),
+        role: message.role.clone(),
+        content: String::new(),
+        timestamp: message.timestamp.clone(),
+        metadata: hidden.map(|hidden| Object::from_iter([("hidden".to_owned(), hidden)])).unwrap_or_default(),
+        parts: None,
+        rev: 0,
+        extra: Object::new(),
+    }
+}
+
+fn object(value: Value) -> Object {
+    match value {
+        Value::Object(object) => object,
+        _ => Object::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_one_line_and_cut_on_a_character() {
+        assert_eq!(title_of("  Hello\nthere"), "Hello");
+        assert_eq!(title_of(&"é".repeat(100)), format!("{}…", "é".repeat(80)));
+        assert_eq!(title_of(""), "");
+    }
+
+    #[test]
+    fn rows_follow_the_leaf_and_know_their_versions() {
+        let owner = Owner::new();
+        owner.with(|| {
+            let manager = SessionManager::new();
+            let message = |id: &str, parent: Option<&str>, metadata: Value| -> Message {
+                serde_json::from_value(json!({"id":id,"parent_id":parent,"role":"user","content":id,
+                    "timestamp":"2026-02-09T21:30:10Z","metadata":metadata}))
+                .unwrap()
+            };
+            manager.turns.set(
+                [
+                    message("a", None, json!({})),
+                    message("b", Some("a"), json!({})),
+                    message("c", Some("a"), json!({})),
+                    message("h", Some("a"), json!({"hidden":true})),
+                    message("d", Some("c"), json!({})),
+                ]
+                .map(new_turn)
+                .to_vec(),
+            );
+            let ids = || manager.rows().into_iter().map(|row| row.turn.id).collect::<Vec<_>>();
+            assert_eq!(ids(), ["a", "c", "d"]);
+            let rows = manager.rows();
+            assert_eq!((rows[1].version, rows[1].versions.clone()), (1, vec!["b".to_owned(), "c".to_owned()]));
+            manager.leaf.set(Some("b".into()));
+            assert_eq!(ids(), ["a", "b"]);
+            assert_eq!(manager.title(), "a");
+        });
+    }
+}

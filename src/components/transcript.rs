@@ -1,0 +1,502 @@
+//! The conversation as one reads it.
+
+use super::icon::{Glyph, Icon};
+use super::local_time::{LocalTime, local_text};
+use super::markdown;
+use crate::browser::{self, TimeStyle};
+use crate::client::session_manager::Row;
+use crate::model::message::{Message, Modes, Role};
+use crate::model::parts::{Part, ToolStatus, ToolUse};
+use crate::model::reply::Phase;
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use serde_json::Value;
+
+/// What can be done with a turn; without it a transcript is only read.
+#[derive(Clone, Copy)]
+pub struct TurnActions {
+    /// The id of the message that streams in now.
+    pub live_id: Signal<Option<String>>,
+    /// What the reply waits for.
+    pub phase: Signal<Option<(Phase, Option<f64>)>>,
+    /// Whether any reply is asked for.
+    pub is_busy: Signal<bool>,
+    /// The id of the last shown turn.
+    pub last_id: Signal<Option<String>>,
+    /// Asks for another reply to the message with this id.
+    pub on_try_again: Callback<String>,
+    /// Shows the version with this id.
+    pub on_switch: Callback<String>,
+}
+
+/// What stands in a reply at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Segment {
+    Text,
+    Reasoning,
+}
+
+/// One turn.
+#[component]
+pub fn TurnView(
+    /// The turn.
+    row: Row,
+    /// What can be done with it.
+    #[prop(optional_no_strip)]
+    actions: Option<TurnActions>,
+) -> impl IntoView {
+    let message = row.turn.message.clone();
+    let first = message.get_untracked();
+    let is_user = first.role == Role::User;
+    let time = local_text(first.timestamp.clone(), TimeStyle::DayAndTime);
+    let model = {
+        let message = message.clone();
+        Memo::new(move |_| {
+            message.read().metadata.get("model").and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
+        })
+    };
+    let speaker = speaker(&first.role);
+    let name = move || {
+        let model = model.read();
+        match (is_user, model.is_empty()) {
+            (false, false) => format!("{speaker}, {model}, {}", time.get()),
+            _ => format!("{speaker}, {}", time.get()),
+        }
+    };
+    let is_live = {
+        let id = row.turn.id.clone();
+        Memo::new(move |_| actions.is_some_and(|actions| actions.live_id.read().as_ref() == Some(&id)))
+    };
+    let class = if is_user { "turn turn--user" } else { "turn turn--assistant" };
+    let badges = {
+        let message = message.clone();
+        Memo::new(move |_| message.read().modes().unwrap_or_default())
+    };
+    let body = if is_user {
+        view! { <div class="turn__words">{first.content.clone()}</div> }.into_any()
+    } else {
+        view! { <ReplyBody message=message.clone() is_live/> }.into_any()
+    };
+    view! {
+        <article
+            class=class
+            aria-label=name
+            aria-busy=move || is_live.get().then_some("true")
+            data-message-id=row.turn.id.clone()
+        >
+            <header class="turn__head">
+                <span class="turn__speaker">{speaker}</span>
+                <span class="turn__model">{model}</span>
+                {move || view! { <Badges modes=badges.get()/> }}
+                <span class="turn__time">
+                    <LocalTime at=first.timestamp.clone() style=TimeStyle::Short/>
+                </span>
+            </header>
+            {body}
+            {(!is_user).then(|| view! { <Tools message=message.clone()/> })}
+            {actions
+                .map(|actions| {
+                    view! {
+                        <Waiting message=message.clone() is_live actions/>
+                        <Note message=message.clone() id=row.turn.id.clone() actions/>
+                        <Foot row=row.clone() is_live actions/>
+                    }
+                        .into_any()
+                })}
+            {actions.is_none().then(|| view! { <PlainNote message=message.clone()/> })}
+        </article>
+    }
+}
+
+/// ⚡ CMD and 🌐 WEB.
+#[component]
+pub fn Badges(
+    /// The modes that are shown where they are on.
+    modes: Modes,
+) -> impl IntoView {
+    view! {
+        {modes.commander.then(|| view! { <span class="badge" title="Commander was on">"⚡ CMD"</span> })}
+        {modes.web_search.then(|| view! { <span class="badge" title="Web search was on">"🌐 WEB"</span> })}
+    }
+}
+
+#[component]
+fn ReplyBody(message: ArcRwSignal<Message>, is_live: Memo<bool>) -> impl IntoView {
+    let segments = {
+        let message = message.clone();
+        Memo::new(move |_| segments(&message.read()))
+    };
+    view! {
+        <For
+            each=move || segments.get()
+            key=|segment| *segment
+            children=move |(index, segment)| {
+                let text = {
+                    let message = message.clone();
+                    Memo::new(move |_| segment_text(&message.read(), index))
+                };
+                match segment {
+                    Segment::Text => view! { <Markdown text/> }.into_any(),
+                    Segment::Reasoning => {
+                        let message = message.clone();
+                        let summary = move || {
+                            let message = message.read();
+                            let is_thinking = is_live.get() && segments.read().last() == Some(&(index, segment));
+                            reasoning_summary(&message, index, is_thinking)
+                        };
+                        view! {
+                            <details class="reasoning">
+                                <summary class="reasoning__summary">{summary}</summary>
+                                <div class="reasoning__text">{text}</div>
+                            </details>
+                        }
+                            .into_any()
+                    }
+                }
+            }
+        />
+    }
+}
+
+/// A text as Markdown. Only blocks whose HTML changes touch the page, so that a selection lives through streaming.
+#[component]
+pub fn Markdown(
+    /// The text.
+    #[prop(into)]
+    text: Signal<String>,
+) -> impl IntoView {
+    let blocks = Memo::new(move |_| markdown::blocks(&text.read()));
+    view! {
+        <div class="md">
+            <For
+                each=move || 0..blocks.read().len()
+                key=|index| *index
+                children=move |index| {
+                    let html = Memo::new(move |_| blocks.read().get(index).cloned().unwrap_or_default());
+                    view! { <div class="md__block" inner_html=move || html.get()></div> }
+                }
+            />
+        </div>
+    }
+}
+
+#[component]
+fn Tools(message: ArcRwSignal<Message>) -> impl IntoView {
+    let tools = Memo::new(move |_| message.read().tools_used());
+    move || {
+        let tools = tools.get();
+        (!tools.is_empty()).then(|| {
+            view! {
+                <ul class="tools" aria-label="Tools used">
+                    {tools.into_iter().map(|tool| view! { <li class="tools__item"><Tool tool/></li> }).collect_view()}
+                </ul>
+            }
+        })
+    }
+}
+
+#[component]
+fn Tool(tool: ToolUse) -> impl IntoView {
+    let call = format!("{}({})", tool.name, tool.params);
+    let status = match &tool.status {
+        Some(ToolStatus::Error) => Some("failed"),
+        Some(ToolStatus::Denied) => Some("not allowed"),
+        _ => None,
+    };
+    let head = view! {
+        <span aria-hidden="true">"🛠️ "</span>
+        <code class="tool__call">{call}</code>
+        {status.map(|status| view! { <span class="tool__status">{status}</span> })}
+        {tool.duration_ms.map(|ms| view! { <span class="tool__time">{duration(ms)}</span> })}
+    };
+    match tool.result {
+        Some(result) => {
+            let text = match result {
+                Value::String(text) => text,
+                other => serde_json::to_string_pretty(&other).unwrap_or_default(),
+            };
+            view! {
+                <details class="tool">
+                    <summary class="tool__head">{head}</summary>
+                    <pre class="tool__result" tabindex="0">{text}</pre>
+                </details>
+            }
+            .into_any()
+        }
+        None => view! { <div class="tool tool__head">{head}</div> }.into_any(),
+    }
+}
+
+#[component]
+fn Waiting(message: ArcRwSignal<Message>, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
+    let is_waiting = Memo::new(move |_| is_live.get() && message.read().parts.as_ref().is_none_or(Vec::is_empty));
+    move || is_waiting.get().then(|| view! { <p class="waiting">{move || phase_text(actions.phase.get())}</p> })
+}
+
+#[component]
+fn Note(message: ArcRwSignal<Message>, id: String, actions: TurnActions) -> impl IntoView {
+    let is_last = Memo::new(move |_| actions.last_id.read().as_ref() == Some(&id));
+    let note = Memo::new(move |_| {
+        let message = message.read();
+        let missing = message.role == Role::User && is_last.get() && !actions.is_busy.get();
+        let text = if missing { Some("This message has no reply yet.".to_owned()) } else { note_of(&message) };
+        let to_answer = match message.role {
+            Role::User => Some(message.id.clone()),
+            _ => message.parent_id.clone(),
+        };
+        text.map(|text| (text, to_answer.filter(|_| is_last.get() && !actions.is_busy.get())))
+    });
+    move || {
+        note.get().map(|(text, to_answer)| {
+            view! {
+                <div class="note">
+                    <span>{text}</span>
+                    {to_answer
+                        .map(|id| {
+                            view! {
+                                <button
+                                    type="button"
+                                    class="button button--small"
+                                    on:click=move |_| actions.on_try_again.run(id.clone())
+                                >
+                                    <Icon glyph=Glyph::Again/>
+                                    "Try again"
+                                </button>
+                            }
+                        })}
+                </div>
+            }
+        })
+    }
+}
+
+#[component]
+fn PlainNote(message: ArcRwSignal<Message>) -> impl IntoView {
+    move || note_of(&message.read()).map(|text| view! { <div class="note">{text}</div> })
+}
+
+#[component]
+fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
+    let id = row.turn.id.clone();
+    let message = row.turn.message.clone();
+    let is_last = Memo::new(move |_| actions.last_id.read().as_ref() == Some(&id));
+    let copied = RwSignal::new(false);
+    let copy = {
+        let message = message.clone();
+        move |_| {
+            let text = message.read_untracked().content.clone();
+            spawn_local(async move {
+                if browser::copy(text).await {
+                    copied.set(true);
+                    browser::sleep(1_500).await;
+                    let _ = copied.try_set(false);
+                }
+            });
+        }
+    };
+    let can_retry = {
+        let message = message.clone();
+        Memo::new(move |_| {
+            let message = message.read();
+            let answers = (message.role == Role::Assistant).then(|| message.parent_id.clone()).flatten();
+            answers.filter(|_| is_last.get() && !actions.is_busy.get() && note_of(&message).is_none())
+        })
+    };
+    let versions = StoredValue::new(row.versions.clone());
+    let count = row.versions.len();
+    let place = row.version;
+    let go = move |to: Option<usize>| {
+        let id = to.and_then(|to| versions.with_value(|versions| versions.get(to).cloned()));
+        if let Some(id) = id {
+            actions.on_switch.run(id);
+        }
+    };
+    view! {
+        <footer class="turn__foot" class:turn__foot--live=is_live>
+            {(count > 1)
+                .then(|| {
+                    view! {
+                        <span class="versions" role="group" aria-label="Versions">
+                            <button
+                                type="button"
+                                class="button button--quiet button--icon button--small"
+                                aria-label="Previous version"
+                                disabled=move || place == 0 || actions.is_busy.get()
+                                on:click=move |_| go(place.checked_sub(1))
+                            >
+                                <Icon glyph=Glyph::Left/>
+                            </button>
+                            <span class="versions__count">{format!("{}/{count}", place + 1)}</span>
+                            <button
+                                type="button"
+                                class="button button--quiet button--icon button--small"
+                                aria-label="Next version"
+                                disabled=move || place + 1 == count || actions.is_busy.get()
+                                on:click=move |_| go(Some(place + 1))
+                            >
+                                <Icon glyph=Glyph::Right/>
+                            </button>
+                        </span>
+                    }
+                })}
+            <button
+                type="button"
+                class="button button--quiet button--icon button--small"
+                aria-label=move || if copied.get() { "Copied" } else { "Copy message" }
+                title="Copy"
+                on:click=copy
+            >
+                {move || {
+                    let glyph = if copied.get() { Glyph::Check } else { Glyph::Copy };
+                    view! { <Icon glyph/> }
+                }}
+            </button>
+            {move || {
+                can_retry
+                    .get()
+                    .map(|id| {
+                        view! {
+                            <button
+                                type="button"
+                                class="button button--quiet button--icon button--small"
+                                aria-label="Reply anew"
+                                title="Reply anew; this version is kept"
+                                on:click=move |_| actions.on_try_again.run(id.clone())
+                            >
+                                <Icon glyph=Glyph::Again/>
+                            </button>
+                        }
+                    })
+            }}
+        </footer>
+    }
+}
+
+/// How the assistant's wait is told.
+pub fn phase_text(phase: Option<(Phase, Option<f64>)>) -> String {
+    let (words, fraction) = match phase {
+        None | Some((Phase::Waiting, _)) => ("Waiting for the assistant", None),
+        Some((Phase::LoadingModel, fraction)) => ("Loading the model", fraction),
+        Some((Phase::ReadingContext, fraction)) => ("Reading the conversation", fraction),
+    };
+    match fraction {
+        Some(fraction) => format!("{words}, {:.0} %", fraction.clamp(0.0, 1.0) * 100.0),
+        None => format!("{words}…"),
+    }
+}
+
+fn speaker(role: &Role) -> &'static str {
+    match role {
+        Role::User => "You",
+        Role::Assistant => "Assistant",
+        Role::System => "Instructions",
+        Role::Other(_) => "Other",
+    }
+}
+
+fn segments(message: &Message) -> Vec<(usize, Segment)> {
+    match &message.parts {
+        None => vec![(0, Segment::Text)],
+        Some(parts) => parts
+            .iter()
+            .enumerate()
+            .filter_map(|(index, part)| match part {
+                Part::Text { .. } => Some((index, Segment::Text)),
+                Part::Reasoning { .. } => Some((index, Segment::Reasoning)),
+                Part::Tool(_) | Part::Other(_) => None,
+            })
+            .collect(),
+    }
+}
+
+fn segment_text(message: &Message, index: usize) -> String {
+    match message.parts.as_ref().map(|parts| parts.get(index)) {
+        None => message.content.clone(),
+        Some(Some(Part::Text { text, .. } | Part::Reasoning { text, .. })) => text.clone(),
+        Some(_) => String::new(),
+    }
+}
+
+fn reasoning_summary(message: &Message, index: usize, is_thinking: bool) -> String {
+    let took = message.parts.as_ref().and_then(|parts| match parts.get(index) {
+        Some(Part::Reasoning { duration_ms, .. }) => *duration_ms,
+        _ => None,
+    });
+    match (is_thinking, took) {
+        (true, _) => "Thinking…".to_owned(),
+        (false, Some(ms)) => format!("Thought for {}", duration(ms)),
+        (false, None) => "Thoughts".to_owned(),
+    }
+}
+
+fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{} s", (ms + 500) / 1_000),
+        _ => format!("{} min", (ms + 30_000) / 60_000),
+    }
+}
+
+/// What is to be said below a reply that did not end as it should.
+fn note_of(message: &Message) -> Option<String> {
+    let text = |key: &str| message.metadata.get(key).and_then(Value::as_str);
+    if message.role != Role::Assistant {
+        return None;
+    }
+    if text("error") == Some("interrupted") {
+        return Some("The server stopped in the middle of this reply. What had arrived by then is kept.".to_owned());
+    }
+    if message.metadata.get("error").is_some_and(|error| !error.is_null() && *error != Value::Bool(false)) {
+        let said = text("error_message").unwrap_or("The assistant broke off. What had arrived by then is kept.");
+        return Some(said.to_owned());
+    }
+    if message.metadata.get("stopped").and_then(Value::as_bool) == Some(true) {
+        return Some("You stopped this reply.".to_owned());
+    }
+    text("cut_off").map(|reason| match reason {
+        "length" => "The reply reached the longest that the model writes at once.".to_owned(),
+        "content_filter" => "The model's provider held the rest of this reply back.".to_owned(),
+        _ => "The model ended this reply early.".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn reply(metadata: Value, parts: Value) -> Message {
+        serde_json::from_value(json!({"id":"a","parent_id":null,"role":"assistant","content":"x","timestamp":"t",
+            "metadata":metadata,"parts":parts}))
+        .unwrap()
+    }
+
+    #[test]
+    fn says_how_a_reply_ended() {
+        let note = |metadata| note_of(&reply(metadata, json!(null)));
+        assert_eq!(note(json!({})), None);
+        assert_eq!(note(json!({"stopped":true})).as_deref(), Some("You stopped this reply."));
+        assert!(note(json!({"error":"interrupted"})).unwrap().starts_with("The server stopped"));
+        assert_eq!(note(json!({"error":"x","error_message":"No key."})).as_deref(), Some("No key."));
+        assert!(note(json!({"cut_off":"length"})).is_some());
+    }
+
+    #[test]
+    fn a_reply_is_text_and_thoughts_in_order() {
+        let message = reply(
+            json!({}),
+            json!([{"type":"reasoning","text":"hm","duration_ms":2600},{"type":"tool","name":"t"},{"type":"text","text":"b"}]),
+        );
+        assert_eq!(segments(&message), [(0, Segment::Reasoning), (2, Segment::Text)]);
+        assert_eq!(segment_text(&message, 2), "b");
+        assert_eq!(reasoning_summary(&message, 0, false), "Thought for 3 s");
+        assert_eq!(reasoning_summary(&message, 0, true), "Thinking…");
+        assert_eq!(segment_text(&reply(json!({}), json!(null)), 0), "x");
+    }
+
+    #[test]
+    fn tells_what_is_waited_for() {
+        assert_eq!(phase_text(None), "Waiting for the assistant…");
+        assert_eq!(phase_text(Some((Phase::LoadingModel, Some(0.254)))), "Loading the model, 25 %");
+    }
+}

@@ -1,0 +1,693 @@
+//! Chat: one conversation, and whoever answers.
+
+use super::deletion::{self, Deletion};
+use super::not_found::NotFound;
+use crate::api;
+use crate::api::sessions::Loaded;
+use crate::browser;
+use crate::client::journal;
+use crate::client::session_manager::{Row, SessionManager};
+use crate::components::composer::Composer;
+use crate::components::confirm::ConfirmDelete;
+use crate::components::icon::{Glyph, Icon};
+use crate::components::session_browser::SessionBrowser;
+use crate::components::shortcuts::Jump;
+use crate::components::toast::Toaster;
+use crate::components::transcript::{TurnActions, TurnView, phase_text};
+use crate::error::{AppError, ErrorCode};
+use crate::model::message::Role;
+use crate::model::session::{Kind, SessionId, Summary};
+use leptos::html;
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use leptos_meta::Title;
+use leptos_router::NavigateOptions;
+use leptos_router::hooks::{use_location, use_navigate};
+use serde_json::Value;
+
+/// Turns that are on the page at first; earlier ones come on demand.
+const TURNS_AT_FIRST: usize = 60;
+
+/// Turns that are added each time.
+const TURNS_MORE: usize = 200;
+
+/// Sessions in the dialog.
+const RECENT_SESSIONS: u64 = 50;
+
+/// How long typing must rest before a search, in milliseconds.
+const SEARCH_REST_MS: u32 = 150;
+
+/// Which conversation an address means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    /// The one that was last used.
+    Last,
+    /// A new, empty one.
+    New,
+    /// This one.
+    Session(SessionId),
+    /// None: the id in the address is no id.
+    Nonsense,
+}
+
+impl Target {
+    fn of(path: &str, search: &str) -> Self {
+        match path.trim_end_matches('/').strip_prefix("/chat/") {
+            Some(id) => id.parse().map_or(Target::Nonsense, Target::Session),
+            None if search.trim_start_matches('?').split('&').any(|pair| pair == "new" || pair == "new=") => {
+                Target::New
+            }
+            None => Target::Last,
+        }
+    }
+
+    /// Whether the session in hand is what is meant.
+    fn is_held(&self, manager: SessionManager) -> bool {
+        let held = manager.session_id.get_untracked();
+        match self {
+            Target::Last => held.is_some() || untrack(|| !manager.is_empty()),
+            Target::New => held.is_none() && manager.visits.get_untracked() > 0,
+            Target::Session(id) => held.as_ref() == Some(id),
+            Target::Nonsense => false,
+        }
+    }
+}
+
+async fn load(target: Target) -> Result<Option<Loaded>, AppError> {
+    let id = match target {
+        Target::New => return Ok(None),
+        Target::Nonsense => return Err(AppError::no_such_session()),
+        Target::Session(id) => id,
+        Target::Last => {
+            let listed = api::sessions::list(Some(1), None, None, Some(Kind::Chat), None, None, None).await?;
+            match listed.sessions.into_iter().next() {
+                Some(newest) => newest.session_id,
+                None => return Ok(None),
+            }
+        }
+    };
+    api::sessions::load(id, None, None).await.map(Some)
+}
+
+/// Takes in hand what was loaded; what could not be loaded is shown instead.
+fn take_in_hand(
+    manager: SessionManager,
+    failure: RwSignal<Option<AppError>>,
+    target: &Target,
+    loaded: Result<Option<Loaded>, AppError>,
+) {
+    match loaded {
+        Ok(Some(loaded)) => manager.open(loaded),
+        Ok(None) if target.is_held(manager) => {}
+        Ok(None) => manager.open_new(),
+        Err(error) => {
+            browser::respond_with_status(error.code.status());
+            failure.set(Some(error));
+            return;
+        }
+    }
+    failure.set(None);
+}
+
+/// The page at `/`, `/chat` and `/chat/{session_id}`.
+#[component]
+pub fn ChatPage() -> impl IntoView {
+    let manager = expect_context::<SessionManager>();
+    let location = use_location();
+    let target = Memo::new(move |_| Target::of(&location.pathname.read(), &location.search.read()));
+    let failure = RwSignal::new(None::<AppError>);
+    let first_target = target.get_untracked();
+    let first = {
+        let target = first_target.clone();
+        Resource::new_blocking(
+            || (),
+            move |()| {
+                let target = target.clone();
+                async move { if target.is_held(manager) { Ok(None) } else { load(target).await } }
+            },
+        )
+    };
+
+    // Later addresses are opened without building the page anew, so that the composer keeps its focus.
+    let opened = StoredValue::new(first_target.clone());
+    Effect::new(move |_| {
+        let target = target.get();
+        if opened.with_value(|opened| *opened == target) {
+            return;
+        }
+        opened.set_value(target.clone());
+        if target.is_held(manager) {
+            failure.set(None);
+            show_address(manager, &target);
+            return;
+        }
+        if target == Target::New {
+            failure.set(None);
+            manager.open_new();
+            return;
+        }
+        spawn_local(async move {
+            let loaded = load(target.clone()).await;
+            if opened.try_with_value(|opened| *opened == target) == Some(true) {
+                take_in_hand(manager, failure, &target, loaded);
+            }
+        });
+    });
+
+    // A session that was just started, or opened as the last one, gets its own address.
+    let navigate = use_navigate();
+    Effect::new(move |_| {
+        let Some(id) = manager.session_id.get() else { return };
+        let target = target.get_untracked();
+        if matches!(target, Target::Last | Target::New) {
+            let address = format!("/chat/{id}");
+            opened.set_value(Target::Session(id));
+            navigate(&address, NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() });
+        }
+    });
+
+    view! {
+        <Suspense fallback=|| {
+            view! {
+                <main class="page page--center" id="main">
+                    <p class="state state--small">"Opening the conversation…"</p>
+                </main>
+            }
+        }>
+            {move || {
+                let target = first_target.clone();
+                Suspend::new(async move {
+                    let loaded = first.await;
+                    take_in_hand(manager, failure, &target, loaded);
+                    view! { <Conversation manager failure/> }
+                })
+            }}
+        </Suspense>
+    }
+}
+
+/// Puts the held session's id into the address where the address only says "the last one".
+fn show_address(manager: SessionManager, target: &Target) {
+    if let (Target::Last, Some(id)) = (target, manager.session_id.get_untracked()) {
+        let options = NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() };
+        use_navigate()(&format!("/chat/{id}"), options);
+    }
+}
+
+#[component]
+fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) -> impl IntoView {
+    let toaster = expect_context::<Toaster>();
+    let jump = expect_context::<Jump>();
+    let draft = RwSignal::new(String::new());
+    let field = NodeRef::<html::Textarea>::new();
+    let scroller = NodeRef::<html::Div>::new();
+    let is_following = RwSignal::new(true);
+    let is_at_end = RwSignal::new(true);
+    let most = RwSignal::new(TURNS_AT_FIRST);
+    let is_browsing = RwSignal::new(false);
+    let asked = RwSignal::new(None::<(SessionId, String)>);
+    let rows = Memo::new(move |_| manager.rows());
+    let is_busy = Signal::derive(move || manager.live.read().is_some());
+
+    // A conversation that comes in hand brings its draft, and is read from its end.
+    Effect::new(move |_| {
+        manager.visits.track();
+        let id = manager.session_id.get_untracked();
+        draft.set(journal::draft(id.as_ref()));
+        most.set(TURNS_AT_FIRST);
+        is_following.set(true);
+    });
+    Effect::new(move |_| {
+        let _ = manager.live.read();
+        let _ = manager.notice.read();
+        rows.with(|rows| {
+            if let Some(row) = rows.last() {
+                row.turn.message.track();
+            }
+        });
+        if is_following.get() {
+            request_animation_frame(move || {
+                if let Some(Some(scroller)) = scroller.try_get_untracked() {
+                    browser::scroll_to_end(&scroller);
+                }
+            });
+        }
+    });
+    let jumps = jump.0.get_untracked();
+    Effect::new(move |_| {
+        if jump.0.get() != jumps {
+            is_browsing.set(true);
+        }
+    });
+
+    let on_scroll = move |_| {
+        let Some(scroller) = scroller.get_untracked() else { return };
+        let at_end = browser::is_at_end(&scroller);
+        if at_end != is_at_end.get_untracked() {
+            is_at_end.set(at_end);
+            is_following.set(at_end);
+        }
+    };
+    let on_send = Callback::new(move |text: String| {
+        journal::set_draft(manager.session_id.get_untracked().as_ref(), "");
+        is_following.set(true);
+        manager.send(text);
+    });
+    let start_anew = {
+        let navigate = use_navigate();
+        move |_| {
+            failure.set(None);
+            manager.open_new();
+            navigate("/chat?new", NavigateOptions::default());
+            browser::focus_id("message");
+        }
+    };
+    let after_deletion = {
+        let navigate = use_navigate();
+        Callback::new(move |what| match what {
+            Deletion::Deleted(id) if manager.session_id.get_untracked().as_ref() == Some(&id) => {
+                manager.open_new();
+                navigate("/chat?new", NavigateOptions::default());
+            }
+            Deletion::Restored(id) if manager.session_id.get_untracked().is_none() => {
+                navigate(&format!("/chat/{id}"), NavigateOptions::default());
+            }
+            _ => {}
+        })
+    };
+    let on_delete = Callback::new(move |id: SessionId| {
+        let name = asked.get_untracked().map(|(_, name)| name).unwrap_or_default();
+        deletion::delete(manager, toaster, id, name, after_deletion);
+    });
+    let (query, recent) = recent_sessions(manager, is_browsing);
+    let failed = Memo::new(move |_| failure.get());
+
+    view! {
+        <Title text=move || if failed.read().is_some() { "Not found".to_owned() } else { manager.title() }/>
+        <main class="chat" id="main">
+            <div class="chat__head">
+                <div class="chat__names">
+                    <h1 class="chat__title" hidden=move || failed.read().is_some()>{move || manager.title()}</h1>
+                    <div class="chat__facts">
+                        {move || manager.session_id.get().map(|id| view! { <SessionIdButton id toaster/> })}
+                        <SaveStatus manager/>
+                    </div>
+                </div>
+                <div class="chat__buttons">
+                    <button type="button" class="button" title="New session" aria-label="New session" on:click=start_anew>
+                        <Icon glyph=Glyph::Plus/>
+                        <span class="button__text" aria-hidden="true">"New session"</span>
+                    </button>
+                    <button
+                        type="button"
+                        class="button"
+                        title="Sessions (Ctrl K)"
+                        aria-label="Sessions"
+                        aria-haspopup="dialog"
+                        on:click=move |_| is_browsing.set(true)
+                    >
+                        <Icon glyph=Glyph::List/>
+                        <span class="button__text" aria-hidden="true">"Sessions"</span>
+                    </button>
+                </div>
+            </div>
+            {move || match failed.get() {
+                Some(error) => view! { <Failure error/> }.into_any(),
+                None => {
+                    view! {
+                        <div class="chat__body">
+                            <div
+                                class="chat__scroll"
+                                node_ref=scroller
+                                role="region"
+                                aria-label="Conversation"
+                                tabindex="0"
+                                on:scroll=on_scroll
+                                on:click=move |event| {
+                                    browser::copy_clicked_code(&event);
+                                }
+                            >
+                                <Transcript manager rows most scroller/>
+                            </div>
+                            <button
+                                type="button"
+                                class="button chat__jump"
+                                hidden=move || is_at_end.get()
+                                on:click=move |_| is_following.set(true)
+                            >
+                                <Icon glyph=Glyph::Down/>
+                                "Jump to latest"
+                            </button>
+                        </div>
+                        <div class="chat__foot">
+                            <Absence manager/>
+                            <Composer
+                                draft
+                                modes=manager.modes.into()
+                                is_busy
+                                field
+                                on_input=Callback::new(move |text: String| {
+                                    journal::set_draft(manager.session_id.get_untracked().as_ref(), &text);
+                                })
+                                on_send
+                                on_stop=Callback::new(move |()| manager.stop())
+                                on_modes=Callback::new(move |modes| manager.set_modes(modes))
+                            />
+                        </div>
+                    }
+                        .into_any()
+                }
+            }}
+        </main>
+        <SessionBrowser
+            is_open=is_browsing
+            query
+            rows=recent.into()
+            current=manager.session_id.into()
+            on_delete=Callback::new(move |what| asked.set(Some(what)))
+        />
+        <ConfirmDelete asked on_agree=on_delete/>
+    }
+}
+
+/// The rows of the dialog, asked for while it is open: at its opening, when typing rests, and when something changed.
+#[allow(clippy::type_complexity)]
+fn recent_sessions(
+    manager: SessionManager,
+    is_open: RwSignal<bool>,
+) -> (RwSignal<String>, RwSignal<Option<Result<Vec<Summary>, AppError>>>) {
+    let query = RwSignal::new(String::new());
+    let rows = RwSignal::new(None);
+    let asked = StoredValue::new(0_u64);
+    Effect::new(move |_| {
+        manager.changes.track();
+        let words = query.get();
+        if !is_open.get() {
+            return;
+        }
+        let number = asked.try_update_value(|count| {
+            *count += 1;
+            *count
+        });
+        spawn_local(async move {
+            let is_current = move || asked.try_get_value() == number;
+            if !words.is_empty() {
+                browser::sleep(SEARCH_REST_MS).await;
+            }
+            if !is_current() {
+                return;
+            }
+            let listed = api::sessions::list(Some(RECENT_SESSIONS), None, Some(words), None, None, None, None).await;
+            if is_current() {
+                rows.set(Some(listed.map(|listed| listed.sessions)));
+            }
+        });
+    });
+    (query, rows)
+}
+
+#[component]
+fn SessionIdButton(id: SessionId, toaster: Toaster) -> impl IntoView {
+    let text = id.to_string();
+    let copy = move |_| {
+        let text = id.to_string();
+        spawn_local(async move {
+            let said = if browser::copy(text).await {
+                "The session id is copied."
+            } else {
+                "The browser does not allow copying."
+            };
+            toaster.say(said, None);
+        });
+    };
+    view! {
+        <button
+            type="button"
+            class="chat__id"
+            data-testid="session-id"
+            title="Session id. Click to copy it."
+            aria-description="Copies the session id"
+            on:click=copy
+        >
+            {text}
+        </button>
+    }
+}
+
+#[component]
+fn SaveStatus(manager: SessionManager) -> impl IntoView {
+    let now = RwSignal::new(None::<f64>);
+    // The clock begins in an effect, so that the first view is the server's.
+    Effect::new(move |_| {
+        now.set(Some(browser::now_ms()));
+        manager.save_state.track();
+    });
+    Effect::new(move |_| {
+        let tick =
+            set_interval_with_handle(move || now.set(Some(browser::now_ms())), std::time::Duration::from_secs(1));
+        on_cleanup(move || {
+            if let Ok(tick) = tick {
+                tick.clear();
+            }
+        });
+    });
+    let state = manager.save_state;
+    view! {
+        // A screen reader hears of trouble and its end, not of each second that passes.
+        <span
+            class=move || format!("save save--{}", state.read().as_str())
+            role="status"
+            aria-live=move || if state.read().is_trouble() { "polite" } else { "off" }
+        >
+            {move || state.read().text(now.get())}
+        </span>
+    }
+}
+
+#[component]
+fn Failure(error: AppError) -> impl IntoView {
+    let is_missing = matches!(error.code, ErrorCode::NotFound | ErrorCode::InvalidRequest);
+    if is_missing {
+        return view! {
+            <div class="page page--center">
+                <NotFound title="There is no such session" text="It may have been deleted, or the link is mistyped."/>
+            </div>
+        }
+        .into_any();
+    }
+    view! {
+        <div class="page page--center">
+            <section class="state" role="alert">
+                <h1 class="state__title">"The conversation cannot be opened"</h1>
+                <p class="state__text">{error.message}</p>
+                <p class="state__actions">
+                    <a class="button button--accent" href="" rel="external">"Try again"</a>
+                    <a class="button" href="/sessions">"To the sessions"</a>
+                </p>
+            </section>
+        </div>
+    }
+    .into_any()
+}
+
+#[component]
+fn Transcript(
+    manager: SessionManager,
+    rows: Memo<Vec<Row>>,
+    most: RwSignal<usize>,
+    scroller: NodeRef<html::Div>,
+) -> impl IntoView {
+    let earlier = Memo::new(move |_| rows.read().len().saturating_sub(most.get()));
+    let last_id = Memo::new(move |_| rows.read().last().map(|row| row.turn.id.clone()));
+    let live_id = Memo::new(move |_| manager.live.read().as_ref().and_then(|live| live.message_id.clone()));
+    // Where the assistant's sight of the conversation begins: the id of the first message that it still sees, and how many it
+    // does not.
+    let horizon = Memo::new(move |_| {
+        rows.with(|rows| {
+            let newest =
+                rows.iter().rev().map(|row| row.turn.message.read()).find(|message| message.role == Role::Assistant)?;
+            let left_out = newest.metadata.get("left_out").and_then(Value::as_u64)?;
+            let left_out = usize::try_from(left_out).ok().filter(|&count| count > 0)?;
+            rows.get(left_out).map(|row| (row.turn.id.clone(), left_out))
+        })
+    });
+    let actions = TurnActions {
+        live_id: live_id.into(),
+        phase: Signal::derive(move || manager.live.read().as_ref().and_then(|live| live.phase)),
+        is_busy: Signal::derive(move || manager.live.read().is_some()),
+        last_id: last_id.into(),
+        on_try_again: Callback::new(move |id| manager.try_again(id)),
+        on_switch: Callback::new(move |id: String| manager.switch_to(&id)),
+    };
+    let is_empty = Memo::new(move |_| rows.read().is_empty());
+    let show_earlier = move |_| {
+        let Some(scroller) = scroller.get_untracked() else { return };
+        let from_end = scroller.scroll_height() - scroller.scroll_top();
+        most.update(|most| *most += TURNS_MORE);
+        // What is being read stays where it is.
+        request_animation_frame(move || scroller.set_scroll_top(scroller.scroll_height() - from_end));
+    };
+    // Before its message is begun, a reply that was asked for has only this line.
+    let pending = Memo::new(move |_| {
+        let live = manager.live.read();
+        let live = live.as_ref()?;
+        match (live.reconnecting, &live.message_id) {
+            (true, _) => Some("The connection broke. Trying to reach the server again…".to_owned()),
+            (false, None) => Some(phase_text(live.phase)),
+            (false, Some(id)) => (last_id.read().as_ref() != Some(id)).then(|| phase_text(live.phase)),
+        }
+    });
+    view! {
+        <div class="transcript">
+            {move || is_empty.get().then(|| view! { <Invitation manager/> })}
+            {move || {
+                (earlier.get() > 0)
+                    .then(|| {
+                        view! {
+                            <button type="button" class="button transcript__earlier" on:click=show_earlier>
+                                {format!("Show earlier messages ({})", earlier.get())}
+                            </button>
+                        }
+                    })
+            }}
+            <For
+                each=move || rows.with(|rows| rows[earlier.get().min(rows.len())..].to_vec())
+                key=|row| row.key()
+                children=move |row| {
+                    let id = row.turn.id.clone();
+                    let line = move || {
+                        horizon
+                            .get()
+                            .filter(|(first, _)| *first == id)
+                            .map(|(_, count)| {
+                                let noun = if count == 1 { "message" } else { "messages" };
+                                view! {
+                                    <p class="transcript__horizon">
+                                        {format!("The assistant no longer sees the {count} {noun} above")}
+                                    </p>
+                                }
+                            })
+                    };
+                    view! {
+                        {line}
+                        <TurnView row actions=Some(actions)/>
+                    }
+                }
+            />
+            {move || pending.get().map(|text| view! { <p class="waiting waiting--alone">{text}</p> })}
+            {move || {
+                manager
+                    .notice
+                    .get()
+                    .map(|notice| {
+                        let label = match &notice.remedy {
+                            Some(crate::client::session_manager::Remedy::Restore) => "Undo",
+                            _ => "Try again",
+                        };
+                        view! {
+                            <div class="note note--wide" role="alert">
+                                <span>{notice.text}</span>
+                                {notice
+                                    .remedy
+                                    .map(|remedy| {
+                                        view! {
+                                            <button
+                                                type="button"
+                                                class="button button--small"
+                                                on:click=move |_| manager.remedy(remedy.clone())
+                                            >
+                                                <Icon glyph=Glyph::Again/>
+                                                {label}
+                                            </button>
+                                        }
+                                    })}
+                            </div>
+                        }
+                    })
+            }}
+        </div>
+        <p class="unseen" aria-live="polite">
+            {move || {
+                let live = manager.live.read();
+                live.as_ref().map(|_| "The assistant is answering.")
+            }}
+        </p>
+    }
+}
+
+#[component]
+fn Invitation(manager: SessionManager) -> impl IntoView {
+    view! {
+        <section class="invitation" aria-labelledby="invitation-title">
+            <h2 class="invitation__title" id="invitation-title">"What is on your mind?"</h2>
+            <p class="invitation__text">
+                "Every word of this conversation is kept, word for word, in a plain file on this machine."
+            </p>
+            <p class="invitation__assistant">
+                {move || match manager.assistant.get() {
+                    None => view! { <span>"Looking for an assistant…"</span> }.into_any(),
+                    Some(status) => {
+                        match (status.model, status.place) {
+                            (Some(model), place) => {
+                                view! {
+                                    <span class="dot dot--on" aria-hidden="true"></span>
+                                    <span>
+                                        "You talk to " <strong>{model}</strong>
+                                        {place.filter(|place| !place.is_empty()).map(|place| format!(", {place}"))}
+                                    </span>
+                                }
+                                    .into_any()
+                            }
+                            (None, _) => {
+                                view! {
+                                    <span class="dot" aria-hidden="true"></span>
+                                    <span>"No assistant can be reached yet. See below."</span>
+                                }
+                                    .into_any()
+                            }
+                        }
+                    }
+                }}
+            </p>
+        </section>
+    }
+}
+
+/// What to do while no assistant can be reached.
+#[component]
+fn Absence(manager: SessionManager) -> impl IntoView {
+    move || {
+        let status = manager.assistant.get()?;
+        let advice = status.advice.filter(|_| status.model.is_none())?;
+        Some(view! {
+            <div class="absence" role="note">
+                <p>{advice}</p>
+                <p class="absence__more">"It is looked for again every 10 seconds. What you write now is kept."</p>
+            </div>
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_means_a_conversation() {
+        let id: SessionId = "abc".parse().unwrap();
+        for (path, search, expected) in [
+            ("/", "", Target::Last),
+            ("/chat", "", Target::Last),
+            ("/chat/", "", Target::Last),
+            ("/chat", "new", Target::New),
+            ("/chat", "?new=", Target::New),
+            ("/chat", "?newer", Target::Last),
+            ("/chat/abc", "?new", Target::Session(id.clone())),
+            ("/chat/abc/", "", Target::Session(id)),
+            ("/chat/a.b", "", Target::Nonsense),
+            ("/chat/..%2f", "", Target::Nonsense),
+        ] {
+            assert_eq!(Target::of(path, search), expected, "{path} {search}");
+        }
+    }
+}
