@@ -1,12 +1,16 @@
 # `make` alone lists what there is. Each target is a script in scripts/, which says what it does.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt bench watch
+.PHONY: help setup build run test lint fmt bench watch
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install what the build and the tests need and is missing
 	@scripts/setup.sh --tests
+
+build: ## Build what has changed, without starting it
+	@scripts/setup.sh
+	@scripts/build.sh
 
 run:   ## Build what has changed and start the server; ARGS="--help" lists its options
 	@scripts/run.sh $(ARGS)

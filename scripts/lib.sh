@@ -10,13 +10,13 @@ if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo"
 fi
 export PATH
 
-# Where everything that is built goes, and in it what the server sends to browsers.
+# Where everything that is built goes, and beside the server the site: what it sends to browsers.
 target=${CARGO_TARGET_DIR:-$root/target}
 case $target in /*) ;; *) target=$root/$target ;; esac
 export CARGO_TARGET_DIR=$target
 # Used by those who source this.
 # shellcheck disable=SC2034
-site=$target/site
+site=$target/release/site
 
 say() { printf '%s\n' "$*"; }
 
