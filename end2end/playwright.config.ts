@@ -29,7 +29,10 @@ export default defineConfig({
   fullyParallel: true,
   timeout: 60_000,
   expect: { timeout: 10_000 },
-  reporter: [["list"], ["json"]],
+  // scripts/test.sh names a file for the report that it counts from.
+  reporter: process.env.PLAYWRIGHT_JSON_OUTPUT_FILE ? [["list"], ["json"]] : [["list"]],
+  // Pictures are made on demand only.
+  testIgnore: process.env.SHOTS || process.env.UPDATE_SCREENSHOT ? [] : ["screenshot.spec.ts"],
   use: {
     locale: "en-GB",
     timezoneId: "Europe/Berlin",

@@ -8,13 +8,23 @@ import { Verbatim } from "./verbatim.ts";
 export class Problems {
   private readonly found: string[] = [];
   private readonly expected: RegExp[] = [];
+  private over = false;
 
   watch(context: BrowserContext): void {
     // A violated Content-Security-Policy is an error in the console too.
     context.on("console", (message) => {
-      if (message.type() === "error") this.found.push(`console: ${message.text()} (${message.location().url})`);
+      if (message.type() === "error") this.add(`console: ${message.text()} (${message.location().url})`);
     });
-    context.on("weberror", (error) => this.found.push(`uncaught: ${error.error().stack ?? error.error().message}`));
+    context.on("weberror", (error) => this.add(`uncaught: ${error.error().stack ?? error.error().message}`));
+  }
+
+  private add(text: string): void {
+    if (!this.over) this.found.push(text);
+  }
+
+  /** Says that the test is over: pages that are still open may miss the server now. */
+  end(): void {
+    this.over = true;
   }
 
   /** Says that problems like this one belong to the test. */
@@ -52,7 +62,7 @@ export const test = base.extend<Options & Fixtures>({
     await openai.stop();
   },
 
-  verbatim: async ({ assistant, openai }, use, testInfo) => {
+  verbatim: async ({ assistant, openai, problems }, use, testInfo) => {
     const who =
       assistant === "scripted"
         ? ["--assistant", "scripted"]
@@ -63,6 +73,7 @@ export const test = base.extend<Options & Fixtures>({
     try {
       await verbatim.start();
       await use(verbatim);
+      problems.end();
       await verbatim.stop();
     } finally {
       if (testInfo.status !== testInfo.expectedStatus) {

@@ -3,7 +3,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -35,17 +34,15 @@ export interface StoredMessage {
 
 export class Verbatim {
   /** A folder that belongs to this server alone; the data directory is below it. */
-  readonly folder: string;
-  readonly dataDir: string;
+  readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "verbatim-"));
+  readonly dataDir = path.join(this.folder, "memory");
   private readonly options: string[];
   private process: ChildProcess | undefined;
   private port = 0;
   private output = "";
 
-  constructor(options: string[], folder = fs.mkdtempSync(path.join(os.tmpdir(), "verbatim-"))) {
+  constructor(options: string[]) {
     this.options = options;
-    this.folder = folder;
-    this.dataDir = path.join(folder, "memory");
   }
 
   /** The address without a slash at its end; the same after a restart. */
@@ -56,13 +53,6 @@ export class Verbatim {
   /** Everything that the server has written, for messages about failures. */
   get log(): string {
     return this.output;
-  }
-
-  /** The same folder and port with other options; this one must have been stopped. */
-  with(options: string[]): Verbatim {
-    const other = new Verbatim(options, this.folder);
-    other.port = this.port;
-    return other;
   }
 
   /** Starts the server and waits until it says its address. */
@@ -165,15 +155,4 @@ export class Verbatim {
     }
     return { code: child.exitCode, signal: child.signalCode };
   }
-}
-
-/** A port of this machine on which nothing listens. */
-export async function freePort(): Promise<number> {
-  const server = net.createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
