@@ -68,9 +68,8 @@ const wasm = fs.readFileSync(path.join(stage, "verbatim_bg.wasm"));
 const wasmHash = hash(wasm);
 write(`pkg/verbatim.${wasmHash}.wasm`, wasm);
 
-const js = Buffer.from(
-  fs.readFileSync(path.join(stage, "verbatim.js"), "utf8").replaceAll("verbatim_bg.wasm", `verbatim.${wasmHash}.wasm`),
-);
+// It names no file of its own: the page tells it where the WebAssembly is.
+const js = fs.readFileSync(path.join(stage, "verbatim.js"));
 const jsHash = hash(js);
 write(`pkg/verbatim.${jsHash}.js`, js);
 
