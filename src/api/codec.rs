@@ -1,0 +1,108 @@
+//! JSON as the input of server functions, with errors that name the wrong field and say nothing else.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use server_fn::codec::Post;
+use server_fn::{ContentType, Decodes, Encodes, Format, FormatType};
+
+/// The input encoding of every server function: a JSON object in the body of a POST.
+pub type JsonBody = Post<FieldJson>;
+
+/// JSON whose decoding errors are sentences for the caller.
+pub struct FieldJson;
+
+impl ContentType for FieldJson {
+    const CONTENT_TYPE: &'static str = "application/json";
+}
+
+impl FormatType for FieldJson {
+    const FORMAT_TYPE: Format = Format::Text;
+}
+
+impl<T: Serialize> Encodes<T> for FieldJson {
+    type Error = serde_json::Error;
+
+    fn encode(output: &T) -> Result<Bytes, Self::Error> {
+        serde_json::to_vec(output).map(Bytes::from)
+    }
+}
+
+impl<T: DeserializeOwned> Decodes<T> for FieldJson {
+    type Error = String;
+
+    fn decode(bytes: Bytes) -> Result<T, String> {
+        decode(&bytes)
+    }
+}
+
+/// Reads a request body. An empty body counts as `{}`.
+///
+/// # Errors
+/// A sentence that names the wrong field, or the place where the text stops being JSON.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| {
+            let path = error.path().to_string();
+            sentence(&path, error.inner())
+        })
+        .and_then(|value| {
+            deserializer.end().map(|()| value).map_err(|_| "The body holds more than one JSON value.".to_owned())
+        })
+}
+
+fn sentence(path: &str, error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    match error.classify() {
+        Category::Data => {
+            let text = error.to_string();
+            if let Some(field) = text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+                let whole = if path == "." { field.to_owned() } else { format!("{path}.{field}") };
+                return format!("The field `{whole}` is missing.");
+            }
+            if path == "." {
+                "The body must be a JSON object with the fields that this request takes.".to_owned()
+            } else {
+                format!("The field `{path}` has a wrong value.")
+            }
+        }
+        Category::Syntax | Category::Eof | Category::Io => {
+            format!("The body is not valid JSON at line {}, column {}.", error.line(), error.column())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    struct Outer {
+        #[allow(dead_code)]
+        inner: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Inner {
+        #[allow(dead_code)]
+        role: String,
+    }
+
+    #[test]
+    fn names_the_wrong_field() {
+        for (body, expected) in [
+            ("", "The field `inner` is missing."),
+            (r#"{"inner":[{}]}"#, "The field `inner[0].role` is missing."),
+            (r#"{"inner":[{"role":7}]}"#, "The field `inner[0].role` has a wrong value."),
+            (r#"{"inner":{}"#, "The field `inner` has a wrong value."),
+            ("[", "The body is not valid JSON at line 1, column 1."),
+            ("7", "The body must be a JSON object with the fields that this request takes."),
+            (r#"{"inner":[]} x"#, "The body holds more than one JSON value."),
+        ] {
+            assert_eq!(decode::<Outer>(body.as_bytes()).unwrap_err(), expected, "{body}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The server: one readable table of routes, the security layers around it, static files and shutdown.
+
+pub mod config;
+pub mod errors;
+pub mod routes;
+pub mod security;
+pub mod state;
+
+use crate::app::{App, shell};
+use crate::assistant::Assistant;
+use crate::store::SessionStore;
+use crate::store::file_store::FileStore;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use config::{AssistantChoice, ServeOptions};
+use leptos::prelude::*;
+use leptos_axum::{LeptosRoutes, ResponseOptions, generate_route_list};
+use security::BodyLimit;
+use serde_json::{Value, json};
+use state::AppState;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// How long running replies and open connections may take to end after a signal.
+const SHUTDOWN_TIME: Duration = Duration::from_millis(4_500);
+
+/// The name of the pages' script and style files.
+const OUTPUT_NAME: &str = "verbatim";
+
+/// Opens the store, recovers what a killed server left behind, and serves until a signal comes.
+///
+/// # Errors
+/// One sentence for the person who started it.
+pub async fn serve(options: ServeOptions) -> Result<(), String> {
+    let site = site_dir(options.site_dir.as_deref())?;
+    let data_dir = options.data_dir.clone();
+    let store: Arc<dyn SessionStore> = Arc::new(
+        tokio::task::spawn_blocking(move || FileStore::open(&data_dir))
+            .await
+            .map_err(|error| format!("The data directory could not be opened: {error}."))?
+            .map_err(|error| error.to_string())?,
+    );
+    let assistant = assistant(&options)?;
+    let listener = TcpListener::bind(options.addr).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "Port {} is taken by another program. Stop that one, or choose another port with --addr {}:PORT.",
+            options.addr.port(),
+            options.addr.ip()
+        ),
+        _ => format!("Cannot listen on {}: {error}.", options.addr),
+    })?;
+    let addr = listener.local_addr().map_err(|error| format!("Cannot listen on {}: {error}.", options.addr))?;
+    let state = AppState::new(store, assistant, leptos_options(&site, addr), &options);
+    let replies = state.replies.clone();
+    replies.recover().await;
+    let app = router(state, BodyLimit(options.max_body_mib as usize * 1024 * 1024));
+    println!("Verbatim is ready: http://{addr}");
+
+    let (stopped, mut stop) = tokio::sync::watch::channel(false);
+    let server = axum::serve(listener, app).with_graceful_shutdown({
+        let replies = replies.clone();
+        async move {
+            shutdown_signal().await;
+            tracing::info!("stopping: keeping what running replies have so far");
+            replies.shutdown().await;
+            // The receiver lives as long as `serve`.
+            stopped.send_replace(true);
+        }
+    });
+    let deadline = async {
+        // An error means that the sender is gone: the server has ended by itself.
+        if stop.wait_for(|stopped| *stopped).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        ended = server => ended.map_err(|error| format!("The server stopped: {error}.")),
+        () = deadline => Ok(()),
+    }
+}
+
+/// The table of routes.
+pub fn router(state: AppState, limit: BodyLimit) -> Router {
+    let page_context = page_context(state.clone());
+    let shell = |options: LeptosOptions| move || shell(options.clone());
+    let api = Router::new()
+        .route("/api/sessions/export", post(routes::export::export))
+        .route("/api/replies/start", post(routes::replies::start))
+        .route("/api/replies/resume", post(routes::replies::resume))
+        .route("/api/replies/stop", post(routes::replies::stop));
+    let pages = Router::new()
+        .leptos_routes_with_context(
+            &state,
+            generate_route_list(App),
+            page_context.clone(),
+            shell(state.leptos_options.clone()),
+        )
+        .route("/health", get(health))
+        .fallback(leptos_axum::file_and_error_handler_with_context::<AppState, _>(page_context, crate::app::shell));
+    Router::new()
+        .merge(api)
+        .route("/api/{*rest}", any(errors::unknown_api_address))
+        .merge(pages)
+        .layer(from_fn_with_state(HashedFiles(state.leptos_options.hash_files), cache_policy))
+        .layer(from_fn_with_state(limit, security::bounded_body))
+        .layer(from_fn(errors::uniform_errors))
+        .layer(from_fn(security::guard))
+        .with_state(state)
+}
+
+/// What server functions and pages find in their context; a page gets its policy with its nonce.
+fn page_context(state: AppState) -> impl Fn() + Clone + Send + Sync + 'static {
+    move || {
+        provide_context(state.clone());
+        provide_context(state.page_settings);
+        if let (Some(nonce), Some(response)) = (leptos::nonce::use_nonce(), use_context::<ResponseOptions>())
+            && let Ok(policy) = HeaderValue::from_str(&security::page_policy(&nonce))
+        {
+            response.insert_header(CONTENT_SECURITY_POLICY, policy);
+            response.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+    }
+}
+
+/// Says that the server lives and what it is doing.
+async fn health(State(state): State<AppState>) -> Json<Value> {
+    let health = state.sessions.health().await;
+    let assistant = match state.replies.assistant_status().await {
+        Ok(ready) => ready.model,
+        Err(error) => error.code.as_str().to_owned(),
+    };
+    Json(json!({"status": "ok", "sessions": health.sessions, "index": health.index, "assistant": assistant}))
+}
+
+/// Says how long an answer may be kept. A file whose name holds a hash of its content never changes.
+async fn cache_policy(State(HashedFiles(hashed)): State<HashedFiles>, request: Request, next: Next) -> Response {
+    let is_package = request.uri().path().starts_with("/pkg/");
+    let mut response = next.run(request).await;
+    let policy = match (is_package && response.status().is_success(), hashed) {
+        (true, true) => "public, max-age=31536000, immutable",
+        _ => "no-cache",
+    };
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static(policy));
+    response
+}
+
+/// Whether the names of the package's files hold a hash of their content.
+#[derive(Clone, Copy)]
+struct HashedFiles(bool);
+
+fn assistant(options: &ServeOptions) -> Result<Arc<dyn Assistant>, String> {
+    let key = config::openai_key()?;
+    todo!("{key:?} {:?}", options.assistant)
+}
+
+/// Finds the pages' files: where the option says, where `cargo leptos` puts them, or beside the program.
+fn site_dir(option: Option<&Path>) -> Result<PathBuf, String> {
+    let from_cargo_leptos = std::env::var_os("LEPTOS_SITE_ROOT").map(PathBuf::from);
+    let beside = std::env::current_exe().ok().and_then(|program| program.parent().map(|folder| folder.join("site")));
+    let site = option.map(Path::to_path_buf).or(from_cargo_leptos).or(beside).unwrap_or_else(|| "site".into());
+    if site.join("pkg").is_dir() {
+        Ok(site)
+    } else {
+        Err(format!(
+            "The pages' files are not at {}. Build them with `make build`, or say with --site-dir where they are.",
+            site.display()
+        ))
+    }
+}
+
+fn leptos_options(site: &Path, addr: SocketAddr) -> LeptosOptions {
+    let hash_file = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("hash.txt")));
+    LeptosOptions::builder()
+        .output_name(OUTPUT_NAME)
+        .site_root(site.to_string_lossy().into_owned())
+        .site_pkg_dir("pkg")
+        .site_addr(addr)
+        .hash_files(hash_file.is_some_and(|file| file.is_file()))
+        .build()
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn shutdown_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be listened for");
+            // Without Ctrl-C either there is nothing to wait for, and the process is ended from outside.
+            if interrupt.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The rules across store and assistant; only here both are seen.
+
+pub mod replies;
+pub mod sessions;

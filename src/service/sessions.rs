@@ -1,0 +1,238 @@
+//! start, load, list, save, delete, restore and what an export needs.
+
+use super::replies::Replies;
+use crate::api::sessions::{Listed, Loaded, Running, SaveAnswer, Started, Success};
+use crate::error::{AppError, ErrorCode};
+use crate::export::document::SessionDocument;
+use crate::model::message::MessageInput;
+use crate::model::query::Query;
+use crate::model::session::{Kind, SessionId};
+use crate::model::{Object, time};
+use crate::store::{Health, ListRequest, NewSession, Save, SessionStore, Sort};
+use chrono::Utc;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The most rows in one page of a list.
+pub const MAX_LIST_LIMIT: u64 = 1_000;
+
+/// Rows in a page when the caller names no number.
+pub const DEFAULT_LIST_LIMIT: u64 = 100;
+
+/// The name of a person who gives none.
+pub const DEFAULT_USER_NAME: &str = "User";
+
+/// The longest user name that is taken, in characters.
+const MAX_USER_NAME_CHARACTERS: usize = 200;
+
+/// The most of a search text that is taken, in characters.
+const MAX_QUERY_CHARACTERS: usize = 1_000;
+
+/// Minutes between UTC and the zone farthest from it.
+const MAX_UTC_OFFSET_MINUTES: i32 = 14 * 60;
+
+/// What a caller of `list` says, still unchecked.
+#[derive(Clone, Debug, Default)]
+pub struct ListInput {
+    /// Rows in a page.
+    pub limit: Option<u64>,
+    /// Rows to pass over.
+    pub offset: Option<u64>,
+    /// What to search for.
+    pub query: Option<String>,
+    /// Only this kind.
+    pub kind: Option<Kind>,
+    /// The order.
+    pub sort: Option<String>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+    /// The caller's zone, minutes east of UTC.
+    pub utc_offset_minutes: Option<i32>,
+}
+
+/// The rules of sessions.
+#[derive(Clone)]
+pub struct Sessions {
+    store: Arc<dyn SessionStore>,
+    replies: Arc<Replies>,
+}
+
+impl Sessions {
+    /// Sessions over a store, with the replies that run in them.
+    pub fn new(store: Arc<dyn SessionStore>, replies: Arc<Replies>) -> Self {
+        Self { store, replies }
+    }
+
+    /// Begins a session; one without a type is a chat.
+    pub async fn start(&self, user_name: Option<String>, metadata: Option<Object>) -> Result<Started, AppError> {
+        let user_name = checked_user_name(user_name)?.unwrap_or_else(|| DEFAULT_USER_NAME.to_owned());
+        let mut metadata = metadata.unwrap_or_default();
+        check_metadata(&metadata)?;
+        metadata.retain(|_, value| !value.is_null());
+        metadata.entry("type").or_insert_with(|| Kind::Chat.as_str().into());
+        let session_id = SessionId::from_uuid(uuid::Uuid::new_v4());
+        let now = Utc::now();
+        let new = NewSession { session_id: session_id.clone(), user_name, started_at: now, metadata };
+        self.store.create(new).await?;
+        Ok(Started { session_id, started_at: time::format(now) })
+    }
+
+    /// The session as exported, whole or a part of its shown path, with its revision and the reply that runs.
+    pub async fn load(&self, id: &SessionId, last: Option<usize>, before: Option<&str>) -> Result<Loaded, AppError> {
+        // What runs is asked first: a reply that ends in between is then in the session as well, never in neither.
+        let running = self.replies.running(id);
+        let session = self.store.load(id).await?;
+        let revision = session.revision;
+        let running = running
+            .filter(|(_, message_id)| !session.messages.iter().any(|message| message.id == *message_id))
+            .map(|(reply_id, message_id)| Running { reply_id, message_id });
+        let part = last.is_some() || before.is_some();
+        let before = before.map(str::to_owned);
+        let (document, total) = off_runtime(move || {
+            let mut document = SessionDocument::new(&session);
+            let total = part.then(|| document.keep_part(last.unwrap_or(usize::MAX), before.as_deref()));
+            (document, total)
+        })
+        .await?;
+        Ok(Loaded { session: document, revision, running, total })
+    }
+
+    /// One page of the list with the counts.
+    pub async fn list(&self, input: ListInput) -> Result<Listed, AppError> {
+        let limit = input.limit.unwrap_or(DEFAULT_LIST_LIMIT);
+        if !(1..=MAX_LIST_LIMIT).contains(&limit) {
+            return Err(AppError::invalid(format!("The field `limit` must be from 1 to {MAX_LIST_LIMIT}.")));
+        }
+        let offset = input.offset.unwrap_or(0);
+        let sort = match input.sort.as_deref() {
+            None | Some("" | "newest") => Sort::Newest,
+            Some("oldest") => Sort::Oldest,
+            Some(_) => return Err(AppError::invalid("The field `sort` must be `newest` or `oldest`.")),
+        };
+        let utc_offset_minutes = input.utc_offset_minutes.unwrap_or(0);
+        if utc_offset_minutes.abs() > MAX_UTC_OFFSET_MINUTES {
+            return Err(AppError::invalid("The field `utc_offset_minutes` must be from -840 to 840."));
+        }
+        let request = ListRequest {
+            query: checked_query(input.query.as_deref())?,
+            kind: input.kind,
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            offset: usize::try_from(offset).unwrap_or(usize::MAX),
+            cursor: input.cursor.filter(|cursor| !cursor.is_empty()),
+            sort,
+            now: Utc::now(),
+            utc_offset_minutes,
+        };
+        let page = self.store.list(&request).await?;
+        Ok(Listed {
+            sessions: page.sessions,
+            total_sessions: page.total_sessions,
+            filtered_sessions: page.filtered_sessions,
+            filtered_is_lower_bound: page.filtered_is_lower_bound,
+            sessions_today: page.sessions_today,
+            sessions_this_week: page.sessions_this_week,
+            total_messages: page.total_messages,
+            limit,
+            offset,
+            next_cursor: page.next_cursor,
+        })
+    }
+
+    /// Merges what the caller knows into the session.
+    pub async fn save(
+        &self,
+        id: &SessionId,
+        messages: Vec<MessageInput>,
+        user_name: Option<String>,
+        metadata: Option<Object>,
+        base_revision: Option<u64>,
+    ) -> Result<SaveAnswer, AppError> {
+        let user_name = checked_user_name(user_name)?;
+        let metadata = metadata.unwrap_or_default();
+        check_metadata(&metadata)?;
+        let running = self.replies.running_messages(id);
+        let save = Save { messages, user_name, metadata, base_revision, running, now: Utc::now() };
+        let saved = self.store.save(id, save).await?;
+        Ok(SaveAnswer { success: true, revision: saved.revision, saved_at: saved.saved_at, merged: saved.merged })
+    }
+
+    /// Stops what runs in the session and puts it into the trash.
+    pub async fn delete(&self, id: &SessionId) -> Result<Success, AppError> {
+        self.replies.stop_session(id).await?;
+        self.store.delete(id).await?;
+        Ok(Success { success: true, message: format!("Session {id} is in the trash and can be restored.") })
+    }
+
+    /// Takes the session out of the trash.
+    pub async fn restore(&self, id: &SessionId) -> Result<Success, AppError> {
+        self.store.restore(id).await?;
+        Ok(Success { success: true, message: format!("Session {id} is back.") })
+    }
+
+    /// The session as it is exported.
+    pub async fn document(&self, id: &SessionId) -> Result<SessionDocument, AppError> {
+        let session = self.store.load(id).await?;
+        off_runtime(move || SessionDocument::new(&session)).await
+    }
+
+    /// The sessions that a search finds, newest first.
+    pub async fn find(&self, query: Option<&str>, kind: Option<Kind>) -> Result<Vec<SessionId>, AppError> {
+        Ok(self.store.find(&checked_query(query)?, kind).await?)
+    }
+
+    /// What the store says of itself.
+    pub async fn health(&self) -> Health {
+        self.store.health().await
+    }
+}
+
+/// Runs work whose time grows with a session beside the async runtime.
+async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AppError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a blocking task failed");
+        AppError::internal()
+    })
+}
+
+fn checked_user_name(user_name: Option<String>) -> Result<Option<String>, AppError> {
+    let Some(name) = user_name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    if name.chars().count() > MAX_USER_NAME_CHARACTERS {
+        return Err(AppError::invalid(format!(
+            "The field `user_name` must have at most {MAX_USER_NAME_CHARACTERS} characters."
+        )));
+    }
+    Ok(Some(name))
+}
+
+/// Checks the fields of the metadata that have a meaning; all others are the caller's own.
+fn check_metadata(metadata: &Object) -> Result<(), AppError> {
+    for (field, value) in metadata {
+        let (fits, what) = match field.as_str() {
+            "type" => (matches!(value.as_str(), Some("chat" | "voice")), "`chat` or `voice`"),
+            "title" | "model" | "system_prompt" | "active_leaf" => (value.is_string(), "a text"),
+            "pinned" | "archived" => (value.is_boolean(), "true or false"),
+            "tags" => (value.as_array().is_some_and(|tags| tags.iter().all(Value::is_string)), "a list of texts"),
+            _ => (true, ""),
+        };
+        let removes = value.is_null() && field != "type";
+        if !fits && !removes {
+            return Err(AppError::new(
+                ErrorCode::InvalidRequest,
+                format!("The field `metadata.{field}` must be {what}."),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn checked_query(query: Option<&str>) -> Result<Query, AppError> {
+    let text = query.unwrap_or_default();
+    if text.chars().count() > MAX_QUERY_CHARACTERS {
+        return Err(AppError::invalid(format!(
+            "The field `query` must have at most {MAX_QUERY_CHARACTERS} characters."
+        )));
+    }
+    Ok(Query::parse(text))
+}

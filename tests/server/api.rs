@@ -1,0 +1,330 @@
+//! The JSON API as a caller with `curl` sees it (contracts 3 and 4).
+
+use crate::support::{BODY_LIMIT, TestApp, assert_contains, fixture_path, post_request, put_fixtures, text};
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn user(content: &str) -> Value {
+    json!({"role":"user","content":content,"timestamp":"2026-02-09T21:30:10Z","metadata":{}})
+}
+
+#[tokio::test]
+async fn the_five_documented_requests_get_the_documented_answers() {
+    let app = TestApp::new();
+    let started = app.ok("/api/sessions/start", json!({"user_name":"User","metadata":{"type":"chat"}})).await;
+    let id = started["session_id"].as_str().unwrap();
+    assert_eq!(id.len(), 32);
+    assert!(started["started_at"].as_str().unwrap().ends_with('Z'));
+
+    let mut session = app.ok("/api/sessions/load", json!({"session_id":id})).await;
+    assert_eq!(session["messages"], json!([]));
+    assert_eq!(session["metadata"], json!({"type":"chat"}));
+
+    // An older client posts the whole session with the new messages added, without ids, again and again.
+    session["messages"] =
+        json!([user("Hello!"), {"role":"assistant","content":"Hi!","metadata":{"modes":{},"hasTools":false}}]);
+    for _ in 0..3 {
+        let saved = app.ok("/api/sessions/save", session.clone()).await;
+        assert_eq!(saved["success"], true);
+    }
+    let loaded = app.ok("/api/sessions/load", json!({"session_id":id})).await;
+    assert_eq!(loaded["messages"].as_array().unwrap().len(), 2);
+    assert_eq!(loaded["stats"], json!({"total_messages":2,"user_messages":1,"assistant_messages":1,"errors":0}));
+
+    let listed = app.ok("/api/sessions/list", json!({"limit":100,"offset":0})).await;
+    assert_contains(
+        &listed,
+        &json!({"total_sessions":1,"sessions_today":1,"sessions_this_week":1,"total_messages":2,"limit":100,"offset":0,
+            "sessions":[{"session_id":id,"preview":"Hello!","kind":"chat"}]}),
+        "list",
+    );
+
+    let deleted = app.ok("/api/sessions/delete", json!({"session_id":id})).await;
+    assert_eq!(deleted["success"], true);
+    assert!(deleted["message"].is_string());
+    let listed = app.ok("/api/sessions/list", json!({"limit":100,"offset":0})).await;
+    assert_eq!(listed["total_sessions"], 0);
+}
+
+#[tokio::test]
+async fn sessions_of_the_older_format_appear_open_continue_and_export() {
+    let data = TempDir::new().unwrap();
+    put_fixtures(data.path());
+    let app = TestApp::over(data);
+    let listed = app.ok("/api/sessions/list", json!({})).await;
+    assert_eq!(listed["total_sessions"], 2);
+    assert_eq!(listed["sessions"][0]["session_id"], "abc123def456");
+    assert_eq!(listed["sessions"][0]["tools"], json!(["datetime"]));
+    assert_eq!(listed["sessions"][1]["kind"], "voice");
+
+    let expected: Value = serde_json::from_slice(&std::fs::read(fixture_path("exported-chat.json")).unwrap()).unwrap();
+    let exported = app.ok("/api/sessions/export", json!({"session_id":"abc123def456"})).await;
+    assert_contains(&exported, &expected, "export");
+
+    let before = app.ok("/api/sessions/load", json!({"session_id":"def67890"})).await;
+    let again = app.ok("/api/sessions/load", json!({"session_id":"def67890"})).await;
+    assert_eq!(before, again, "the ids that messages get must stay the same");
+    let reply = app
+        .lines("/api/replies/start", json!({"session_id":"def67890","message":{"id":"m1","content":"echo more"}}))
+        .await;
+    assert_eq!(reply.last().unwrap()["type"], "done");
+    let after = app.ok("/api/sessions/load", json!({"session_id":"def67890"})).await;
+    let messages = after["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 4);
+    assert_eq!(messages[..2], before["messages"].as_array().unwrap()[..]);
+    assert_eq!(messages[2]["parent_id"], messages[1]["id"]);
+    assert_eq!(messages[3]["content"], "more");
+}
+
+#[tokio::test]
+async fn saves_merge_and_lose_nothing() {
+    let app = TestApp::new();
+    let id = app.start().await;
+    let first = app
+        .ok(
+            "/api/sessions/save",
+            json!({"session_id":id,"messages":[{"id":"a","role":"user","content":"one"}],"base_revision":0}),
+        )
+        .await;
+    assert!(first.get("merged").is_none(), "{first}");
+    app.ok("/api/sessions/save", json!({"session_id":id,"messages":[{"id":"b","role":"assistant","content":"two"}]}))
+        .await;
+    let stale = app
+        .ok(
+            "/api/sessions/save",
+            json!({"session_id":id,"messages":[{"id":"c","parent_id":"a","role":"assistant","content":"other"}],
+            "base_revision":first["revision"]}),
+        )
+        .await;
+    assert_eq!(stale["merged"], true);
+    let loaded = app.ok("/api/sessions/load", json!({"session_id":id})).await;
+    assert_eq!(loaded["messages"][1]["id"], "c");
+    assert_eq!(loaded["branches"][0]["id"], "b");
+    // A save that mentions no message changes none, and metadata is a merge patch.
+    app.ok("/api/sessions/save", json!({"session_id":id,"metadata":{"title":"T","active_leaf":"b"}})).await;
+    let loaded = app.ok("/api/sessions/load", json!({"session_id":id})).await;
+    assert_eq!(loaded["messages"][1]["id"], "b");
+    assert_eq!(loaded["metadata"], json!({"type":"chat","title":"T","active_leaf":"b"}));
+}
+
+#[tokio::test]
+async fn a_part_of_the_shown_path_can_be_loaded() {
+    let app = TestApp::new();
+    let id = app.start().await;
+    let messages: Vec<Value> =
+        (0..10).map(|n| json!({"id":format!("m{n}"),"role":"user","content":n.to_string()})).collect();
+    app.ok("/api/sessions/save", json!({"session_id":id,"messages":messages})).await;
+    let part = app.ok("/api/sessions/load", json!({"session_id":id,"last":2,"before":"m8"})).await;
+    assert_eq!(part["total"], 10);
+    let ids: Vec<&str> = part["messages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["m6", "m7"]);
+}
+
+#[tokio::test]
+async fn lists_by_page_search_and_kind() {
+    let app = TestApp::new();
+    let mut ids = Vec::new();
+    for (kind, content) in [("chat", "green apples"), ("voice", "Green pears"), ("chat", "red plums")] {
+        let started = app.ok("/api/sessions/start", json!({"metadata":{"type":kind}})).await;
+        let id = started["session_id"].as_str().unwrap().to_owned();
+        app.ok("/api/sessions/save", json!({"session_id":id,"messages":[user(content)]})).await;
+        ids.push(id);
+    }
+    let names = |listed: &Value| -> Vec<String> {
+        listed["sessions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["session_id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let found = app.ok("/api/sessions/list", json!({"query":"GREEN"})).await;
+    assert_eq!(found["filtered_sessions"], 2);
+    assert_eq!(found["total_sessions"], 3);
+    assert_eq!(names(&found), [ids[1].clone(), ids[0].clone()]);
+    assert!(found["sessions"][0]["matches"][0]["snippet"].as_str().unwrap().contains("Green"));
+    let found = app.ok("/api/sessions/list", json!({"query":"green","kind":"chat"})).await;
+    assert_eq!(names(&found), [ids[0].clone()]);
+    assert_eq!(app.ok("/api/sessions/list", json!({"query":&ids[2][..8]})).await["filtered_sessions"], 1);
+
+    let first = app.ok("/api/sessions/list", json!({"limit":2})).await;
+    let second = app.ok("/api/sessions/list", json!({"limit":2,"cursor":first["next_cursor"]})).await;
+    assert_eq!(names(&first), [ids[2].clone(), ids[1].clone()]);
+    assert_eq!(names(&second), [ids[0].clone()]);
+    assert_eq!(second["next_cursor"], Value::Null);
+    assert_eq!(names(&app.ok("/api/sessions/list", json!({"limit":1,"offset":1})).await), [ids[1].clone()]);
+}
+
+#[tokio::test]
+async fn many_are_exported_as_one_document_up_to_the_limit() {
+    let app = TestApp::new();
+    for n in 0..52 {
+        let id = app.start().await;
+        app.ok("/api/sessions/save", json!({"session_id":id,"messages":[user(&format!("number {n}"))]})).await;
+    }
+    let cut = app.ok("/api/sessions/export", json!({})).await;
+    assert_eq!((&cut["total_sessions"], &cut["total_matching"]), (&json!(50), &json!(52)));
+    assert_eq!(cut["sessions"].as_array().unwrap().len(), 50);
+    assert!(cut["exported_at"].is_string());
+    let all = app.ok("/api/sessions/export", json!({"limit":null})).await;
+    assert_eq!(all["sessions"].as_array().unwrap().len(), 52);
+    assert!(all.get("total_matching").is_none());
+    assert_eq!(all["sessions"][0]["messages"][0]["content"], "number 51");
+    let found = app.ok("/api/sessions/export", json!({"query":"number 7","limit":10})).await;
+    assert_eq!(found["total_sessions"], 1);
+    let ids: Vec<&Value> = all["sessions"].as_array().unwrap().iter().take(2).map(|s| &s["session_id"]).collect();
+    let named = app.ok("/api/sessions/export", json!({"session_ids":[ids[1], ids[0], "gone"]})).await;
+    assert_eq!(named["sessions"][0]["session_id"], *ids[1]);
+    assert_eq!((&named["total_sessions"], &named["skipped"][0]["session_id"]), (&json!(2), &json!("gone")));
+}
+
+#[tokio::test]
+async fn a_form_post_is_a_download() {
+    let app = TestApp::new();
+    let id = app.start().await;
+    let form = |body: String| {
+        let mut request = post_request("/api/sessions/export", body);
+        request.headers_mut().insert(header::CONTENT_TYPE, "application/x-www-form-urlencoded".parse().unwrap());
+        request
+    };
+    let response = app.send(form(format!("session_id={id}"))).await;
+    assert_eq!(response.headers()[header::CONTENT_DISPOSITION], format!("attachment; filename=\"verbatim-{id}.json\""));
+    let document: Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(document["session_id"], *id);
+    let response = app.send(form("limit=all&kind=chat&query=".into())).await;
+    assert!(
+        response.headers()[header::CONTENT_DISPOSITION]
+            .to_str()
+            .unwrap()
+            .starts_with("attachment; filename=\"verbatim-sessions-")
+    );
+    let document: Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(document["total_sessions"], 1);
+    for wrong in ["session_id=..%2f", "limit=x", "kind=fax"] {
+        assert_eq!(app.send(form(wrong.into())).await.status(), StatusCode::BAD_REQUEST, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn deleted_sessions_can_be_restored() {
+    let app = TestApp::new();
+    let id = app.start().await;
+    app.ok("/api/sessions/delete", json!({"session_id":id})).await;
+    for (path, body) in [
+        ("/api/sessions/save", json!({"session_id":id,"messages":[user("late")]})),
+        ("/api/sessions/load", json!({"session_id":id})),
+        ("/api/replies/start", json!({"session_id":id,"message":{"id":"m","content":"late"}})),
+    ] {
+        let (status, answer) = app.post(path, body).await;
+        assert_eq!((status, &answer["error"]["code"]), (StatusCode::CONFLICT, &json!("session_deleted")), "{path}");
+    }
+    app.ok("/api/sessions/restore", json!({"session_id":id})).await;
+    app.ok("/api/sessions/save", json!({"session_id":id,"messages":[user("late")]})).await;
+}
+
+#[tokio::test]
+async fn bad_input_gets_a_clear_error() {
+    let app = TestApp::new();
+    let id = app.start().await;
+    let unknown = json!({"session_id":"0123456789abcdef0123456789abcdef"});
+    for path in ["load", "save", "delete", "export", "restore"] {
+        let (status, answer) = app.post(&format!("/api/sessions/{path}"), unknown.clone()).await;
+        assert_eq!((status, &answer["error"]["code"]), (StatusCode::NOT_FOUND, &json!("not_found")), "{path}");
+    }
+    for bad in ["", ".", "..", "../x", "a/b", "%2e%2e", "a\0b", "ａｂｃ", &"x".repeat(65)] {
+        for path in ["load", "save", "delete", "export"] {
+            let (status, answer) = app.post(&format!("/api/sessions/{path}"), json!({"session_id":bad})).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{path} {bad:?}");
+            assert!(answer["error"]["message"].as_str().unwrap().contains("session_id"), "{answer}");
+        }
+    }
+    for (path, body, names) in [
+        ("load", "{", "JSON"),
+        ("load", "[]", "object"),
+        ("load", "{}", "session_id"),
+        ("load", r#"{"session_id":"a","session_id":"b"}"#, "session_id"),
+        ("load", r#"{"session_id":"\ud800"}"#, "JSON"),
+        ("list", r#"{"limit":-1}"#, "limit"),
+        ("list", r#"{"limit":0}"#, "limit"),
+        ("list", r#"{"limit":1001}"#, "limit"),
+        ("list", r#"{"limit":1e999}"#, ""),
+        ("list", r#"{"offset":99999999999999999999}"#, "offset"),
+        ("list", r#"{"kind":"fax"}"#, "kind"),
+        ("list", r#"{"sort":"sideways"}"#, "sort"),
+        ("list", r#"{"utc_offset_minutes":100000}"#, "utc_offset_minutes"),
+        ("start", r#"{"metadata":{"type":"fax"}}"#, "metadata.type"),
+        ("start", r#"{"metadata":[]}"#, "metadata"),
+        ("export", r#"{"session_ids":["a/b"]}"#, "session_ids[0]"),
+        ("export", r#"{"session_id":"a","format":"fax"}"#, "format"),
+    ] {
+        let (status, answer) = app.post_text(&format!("/api/sessions/{path}"), body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path} {body}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(names), "{path} {body}: {answer}");
+    }
+    for (message, names) in [
+        (json!({"role":"wizard","content":"x"}), "messages[0].role"),
+        (json!({"content":"x"}), "messages[0].role"),
+        (json!({"role":"user","content":7}), "messages[0].content"),
+        (json!({"id":"a/b","role":"user","content":"x"}), "messages[0].id"),
+        (json!({"id":"m","parent_id":"gone","role":"user","content":"x"}), "messages[0].parent_id"),
+    ] {
+        let (status, answer) = app.post("/api/sessions/save", json!({"session_id":id,"messages":[message]})).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(names), "{names}: {answer}");
+    }
+    let loaded = app.ok("/api/sessions/load", json!({"session_id":id})).await;
+    assert_eq!(loaded["messages"], json!([]));
+}
+
+#[tokio::test]
+async fn bodies_and_nesting_have_bounds() {
+    let app = TestApp::new();
+    let large = format!("{{\"session_id\":\"{}\"}}", "x".repeat(BODY_LIMIT));
+    let (status, answer) = app.post_text("/api/sessions/load", large.clone()).await;
+    assert_eq!((status, &answer["error"]["code"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("body_too_large")));
+    // The same without a length that is told beforehand, and one whose told length is a lie.
+    let chunks = futures::stream::iter(
+        large.into_bytes().chunks(1000).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>(),
+    );
+    let (status, _) = app.post_text("/api/sessions/load", Body::from_stream(chunks)).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let mut request = post_request("/api/sessions/load", "{}");
+    request.headers_mut().insert(header::CONTENT_LENGTH, "1073741824".parse().unwrap());
+    assert_eq!(app.send(request).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+
+    let deep = format!("{{\"session_id\":\"a\",\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let (status, answer) = app.post_text("/api/sessions/load", deep).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("nested"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_api_takes_posts_only_and_says_so_in_json() {
+    let app = TestApp::new();
+    for (path, status) in [
+        ("/api/sessions/list", StatusCode::METHOD_NOT_ALLOWED),
+        ("/api/sessions/export", StatusCode::METHOD_NOT_ALLOWED),
+        ("/api/replies/start", StatusCode::METHOD_NOT_ALLOWED),
+        ("/api/nothing", StatusCode::NOT_FOUND),
+    ] {
+        let response = app.get(path).await;
+        assert_eq!(response.status(), status, "{path}");
+        let answer: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert!(answer["error"]["message"].is_string(), "{path}: {answer}");
+    }
+    let request = Request::builder().uri("/api/sessions/list").method("POST").header(header::HOST, "localhost:1");
+    // What a plain form post of a page says must not turn an answer into a redirect.
+    let request = request.header(header::ACCEPT, "text/html").header(header::REFERER, "http://localhost:1/sessions");
+    let response = app.send(request.body(Body::from("{}")).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn health_tells_what_is_there() {
+    let app = TestApp::new();
+    app.start().await;
+    let health: Value = serde_json::from_str(&text(app.get("/health").await).await).unwrap();
+    assert_eq!(health, json!({"status":"ok","sessions":1,"index":"ready","assistant":"scripted"}));
+}
