@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the server and the site directory, which holds what the server sends to browsers. What has not changed is not built
-# again. Nothing is installed: scripts/setup.sh does that.
+# again. Nothing is installed: scripts/setup.sh does that. With --tests the Rust tests are built with the server: their packages
+# switch on features of shared ones, so that the server would be compiled a second time by `cargo test`.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -35,7 +36,11 @@ make_site() {
     site_inputs >"$stamp"
 }
 
-step "Build the server" cargo build --locked --release --features ssr --bin verbatim
+case "${1:-}" in
+'') step "Build the server" cargo build --locked --release --features ssr --bin verbatim ;;
+--tests) step "Build the server and its tests" cargo test --locked --release --features ssr --no-run ;;
+*) fail "usage: scripts/build.sh [--tests]" ;;
+esac
 step "Build the browser's part" cargo build --locked --profile wasm-release --lib --features hydrate --target wasm32-unknown-unknown
 step "Build the tool that joins it to JavaScript (bindgen)" cargo build --locked --release -p bindgen
 site_is_current || step "Make the site: bindgen, wasm-opt, style, compression" make_site

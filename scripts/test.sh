@@ -22,7 +22,7 @@ browser_tests() {
 
 status=0
 scripts/setup.sh --tests
-scripts/build.sh
+scripts/build.sh --tests
 try "Lint" scripts/lint.sh
 try "Rust tests" rust_tests
 try "Browser tests" browser_tests "$@"

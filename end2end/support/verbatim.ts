@@ -62,7 +62,7 @@ export class Verbatim {
     const child = spawn(binary, ["--addr", `127.0.0.1:${this.port}`, "--data-dir", this.dataDir, ...this.options], {
       // Not the repository: the server must find its site beside itself. No variables: the options say all.
       cwd: this.folder,
-      env: { PATH: process.env.PATH, HOME: this.folder, RUST_LOG: process.env.RUST_LOG ?? "info" },
+      env: { PATH: process.env.PATH, HOME: this.folder, VERBATIM_LOG: process.env.VERBATIM_LOG ?? "info" },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.process = child;
