@@ -1,7 +1,11 @@
 //! Whoever answers: a trait over plain data with several implementations. It knows no store.
 
+pub mod discover;
+pub mod openai;
+pub mod scripted;
+
 use crate::model::Object;
-use crate::model::message::{Modes, Role};
+use crate::model::message::Modes;
 use crate::model::reply::Phase;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -44,12 +48,37 @@ pub struct Request {
 }
 
 /// A message as an assistant sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
+#[derive(Clone, Debug, PartialEq)]
+pub enum Turn {
+    /// Instructions.
+    System(String),
+    /// What the person said.
+    User(String),
+    /// What the assistant said, and the tools that it called then.
+    Assistant {
+        /// The text.
+        content: String,
+        /// The calls, in order; each is answered by a [`Turn::ToolResult`].
+        tool_calls: Vec<ToolCall>,
+    },
+    /// What a tool answered.
+    ToolResult {
+        /// The id of the call that is answered.
+        call_id: String,
+        /// The answer.
+        content: String,
+    },
+}
+
+/// A call of a tool, whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolCall {
+    /// The call's id.
+    pub call_id: String,
+    /// The tool's name.
+    pub name: String,
+    /// Its arguments: an object, or the text as it came where that is no JSON.
+    pub arguments: Value,
 }
 
 /// What an assistant sends while it answers.
@@ -61,15 +90,8 @@ pub enum Event {
     Text(String),
     /// A piece of reasoning.
     Reasoning(String),
-    /// A complete tool call.
-    ToolCall {
-        /// The call's id.
-        call_id: String,
-        /// The tool's name.
-        name: String,
-        /// Its arguments.
-        arguments: Value,
-    },
+    /// A complete tool call. The caller runs the tool and asks again, with the call and its result as further turns.
+    ToolCall(ToolCall),
     /// What the model counted; `usage` of the OpenAI protocol.
     Usage(Object),
     /// Why the model stopped, where that was not because it was done: `length`, `content_filter`, …

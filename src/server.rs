@@ -8,8 +8,10 @@ pub mod state;
 
 use crate::app::{App, shell};
 use crate::assistant::Assistant;
-use crate::store::SessionStore;
-use crate::store::file_store::FileStore;
+use crate::assistant::discover::{Candidate, Discover, DiscoverOptions};
+use crate::assistant::openai::{OpenAi, OpenAiOptions, Secret};
+use crate::assistant::scripted::Scripted;
+use crate::store::{FileStore, SessionStore, StoreError};
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -28,8 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// How long running replies and open connections may take to end after a signal.
-const SHUTDOWN_TIME: Duration = Duration::from_millis(4_500);
+/// How long open connections may take to end after the running replies have been kept.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// The name of the pages' script and style files.
 const OUTPUT_NAME: &str = "verbatim";
@@ -45,7 +47,10 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
         tokio::task::spawn_blocking(move || FileStore::open(&data_dir))
             .await
             .map_err(|error| format!("The data directory could not be opened: {error}."))?
-            .map_err(|error| error.to_string())?,
+            .map_err(|error| match error {
+                StoreError::Unwritable(sentence) | StoreError::Unreadable(sentence) | StoreError::ReadOnly(sentence) => sentence,
+                other => other.to_string(),
+            })?,
     );
     let assistant = assistant(&options)?;
     let listener = TcpListener::bind(options.addr).await.map_err(|error| match error.kind() {
@@ -77,7 +82,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
     let deadline = async {
         // An error means that the sender is gone: the server has ended by itself.
         if stop.wait_for(|stopped| *stopped).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(DRAIN_TIME).await;
         } else {
             std::future::pending::<()>().await;
         }
@@ -157,9 +162,39 @@ async fn cache_policy(State(HashedFiles(hashed)): State<HashedFiles>, request: R
 #[derive(Clone, Copy)]
 struct HashedFiles(bool);
 
+/// Makes the assistant that the options name.
 fn assistant(options: &ServeOptions) -> Result<Arc<dyn Assistant>, String> {
-    let key = config::openai_key()?;
-    todo!("{key:?} {:?}", options.assistant)
+    let context_tokens = options.context_tokens.map(|tokens| tokens as usize);
+    match (options.assistant, &options.openai_url) {
+        (AssistantChoice::Scripted, _) => Ok(Arc::new(Scripted)),
+        (AssistantChoice::Openai, None) => {
+            Err("--assistant openai needs the address of an endpoint: --openai-url http://HOST:PORT/v1.".into())
+        }
+        (_, Some(url)) => {
+            let endpoint = url.parse().map_err(|error| format!("--openai-url: {error}."))?;
+            let assistant = OpenAi::new(OpenAiOptions {
+                key: config::openai_key()?.as_deref().and_then(Secret::new),
+                model: options.model.clone(),
+                context_tokens,
+                ..OpenAiOptions::new(endpoint)
+            });
+            Ok(Arc::new(assistant.map_err(|error| error.to_string())?))
+        }
+        (AssistantChoice::Auto, None) => {
+            let known = DiscoverOptions::default().candidates;
+            let candidate = |&port: &u16| {
+                let program = known.iter().find(|usual| usual.port == port).map(|usual| usual.program.clone());
+                Candidate { program: program.unwrap_or_else(|| "A model server".into()), port }
+            };
+            let assistant = Discover::new(DiscoverOptions {
+                candidates: options.discover_ports.iter().map(candidate).collect(),
+                model: options.model.clone(),
+                context_tokens,
+                ..DiscoverOptions::default()
+            });
+            Ok(Arc::new(assistant.map_err(|error| error.to_string())?))
+        }
+    }
 }
 
 /// Finds the pages' files: where the option says, where `cargo leptos` puts them, or beside the program.

@@ -2,6 +2,17 @@
 //!
 //! Nothing above this module may assume files: a second store, on PostgreSQL, is coming.
 
+mod disk;
+mod document;
+mod file_store;
+mod index;
+mod layout;
+mod lock;
+mod merge;
+mod search;
+
+pub use file_store::FileStore;
+
 use crate::error::{AppError, ErrorCode};
 use crate::model::Object;
 use crate::model::message::{Message, MessageInput};

@@ -58,9 +58,11 @@ fn sentence(path: &str, error: &serde_json::Error) -> String {
     match error.classify() {
         Category::Data => {
             let text = error.to_string();
-            if let Some(field) = text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
-                let whole = if path == "." { field.to_owned() } else { format!("{path}.{field}") };
-                return format!("The field `{whole}` is missing.");
+            for (prefix, what) in [("missing field `", "is missing"), ("duplicate field `", "stands there twice")] {
+                if let Some(field) = text.strip_prefix(prefix).and_then(|rest| rest.split('`').next()) {
+                    let whole = if path == "." { field.to_owned() } else { format!("{path}.{field}") };
+                    return format!("The field `{whole}` {what}.");
+                }
             }
             if path == "." {
                 "The body must be a JSON object with the fields that this request takes.".to_owned()
@@ -96,6 +98,7 @@ mod tests {
         for (body, expected) in [
             ("", "The field `inner` is missing."),
             (r#"{"inner":[{}]}"#, "The field `inner[0].role` is missing."),
+            (r#"{"inner":[],"inner":[]}"#, "The field `inner` stands there twice."),
             (r#"{"inner":[{"role":7}]}"#, "The field `inner[0].role` has a wrong value."),
             (r#"{"inner":{}"#, "The field `inner` has a wrong value."),
             ("[", "The body is not valid JSON at line 1, column 1."),

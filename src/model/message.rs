@@ -150,7 +150,7 @@ impl From<Message> for MessageInput {
 pub const DERIVED_FIELDS: [&str; 3] = ["tools_used", "modes", "has_tools"];
 
 /// Tells a field that is `null` from one that is missing.
-fn said<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+pub fn said<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

@@ -3,7 +3,7 @@
 use crate::error::{AppError, ErrorCode};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, REFERER};
+use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, REFERER};
 use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -124,8 +124,9 @@ async fn read_body(BodyLimit(limit): BodyLimit, request: Request) -> Result<Requ
         )
     };
     let (mut parts, body) = request.into_parts();
-    // Leptos answers a request that accepts HTML with a redirect to its referrer; an API answers with its result.
+    // A server function answers a request that accepts HTML with a redirect; an API answers with its result.
     parts.headers.remove(REFERER);
+    parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     let declared = parts.headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large());

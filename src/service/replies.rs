@@ -23,3 +23,17 @@ impl Replies {
         Ok(())
     }
 }
+impl Replies {
+    /// N
+    pub fn new(
+        _s: std::sync::Arc<dyn crate::store::SessionStore>,
+        _a: std::sync::Arc<dyn crate::assistant::Assistant>,
+        _c: Option<usize>,
+    ) -> Self {
+        Self
+    }
+    /// R
+    pub async fn recover(&self) {}
+    /// S
+    pub async fn shutdown(&self) {}
+}

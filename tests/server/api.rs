@@ -162,7 +162,7 @@ async fn many_are_exported_as_one_document_up_to_the_limit() {
     let app = TestApp::new();
     for n in 0..52 {
         let id = app.start().await;
-        app.ok("/api/sessions/save", json!({"session_id":id,"messages":[user(&format!("number {n}"))]})).await;
+        app.ok("/api/sessions/save", json!({"session_id":id,"messages":[user(&format!("number-{n}."))]})).await;
     }
     let cut = app.ok("/api/sessions/export", json!({})).await;
     assert_eq!((&cut["total_sessions"], &cut["total_matching"]), (&json!(50), &json!(52)));
@@ -171,8 +171,8 @@ async fn many_are_exported_as_one_document_up_to_the_limit() {
     let all = app.ok("/api/sessions/export", json!({"limit":null})).await;
     assert_eq!(all["sessions"].as_array().unwrap().len(), 52);
     assert!(all.get("total_matching").is_none());
-    assert_eq!(all["sessions"][0]["messages"][0]["content"], "number 51");
-    let found = app.ok("/api/sessions/export", json!({"query":"number 7","limit":10})).await;
+    assert_eq!(all["sessions"][0]["messages"][0]["content"], "number-51.");
+    let found = app.ok("/api/sessions/export", json!({"query":"number-7.","limit":10})).await;
     assert_eq!(found["total_sessions"], 1);
     let ids: Vec<&Value> = all["sessions"].as_array().unwrap().iter().take(2).map(|s| &s["session_id"]).collect();
     let named = app.ok("/api/sessions/export", json!({"session_ids":[ids[1], ids[0], "gone"]})).await;

@@ -18,7 +18,7 @@ use verbatim::server;
 use verbatim::server::config::CommandLine;
 use verbatim::server::security::BodyLimit;
 use verbatim::server::state::AppState;
-use verbatim::store::file_store::FileStore;
+use verbatim::store::FileStore;
 
 /// The largest body that the servers of these tests take.
 pub const BODY_LIMIT: usize = 256 * 1024;
@@ -37,7 +37,7 @@ impl TestApp {
 
     /// A server with the scripted assistant over what a data directory holds.
     pub fn over(data: TempDir) -> Self {
-        Self::with_assistant(data, Arc::new(Scripted::default()))
+        Self::with_assistant(data, Arc::new(Scripted))
     }
 
     pub fn with_assistant(data: TempDir, assistant: Arc<dyn Assistant>) -> Self {

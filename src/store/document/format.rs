@@ -1,0 +1,548 @@
+//! The bytes of a session file (contracts 2): how they are written, and how whatever is found is read. Pure.
+
+use crate::model::Object;
+use crate::model::message::{DERIVED_FIELDS, Message, MessageInput, Role};
+use crate::model::parts::Part;
+use crate::model::session::{Session, SessionId, Stats, is_id};
+use crate::model::{time, tools_used};
+use crate::store::merge;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+/// The format that this version writes.
+pub const FORMAT: u64 = 1;
+
+/// What ends the first line.
+const HEAD_END: &str = "\"messages\":[";
+
+/// A session as it was found in a file, and what that means for the next write.
+#[derive(Debug)]
+pub struct Reading {
+    /// The session. Nothing in it is missing: ids and times that the file lacks are made up, always the same ones.
+    pub session: Session,
+    /// How the file may be written to.
+    pub state: State,
+    /// Whether the messages had ids of their own (an empty list counts as such).
+    pub has_ids: bool,
+}
+
+/// How a file may be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has our layout: new messages overwrite the tail, which begins at this byte with a line end.
+    Own {
+        /// Where the line end before the tail stands.
+        tail_start: usize,
+    },
+    /// It is written anew at the next change.
+    Foreign {
+        /// What was wrong with it, if something in it could not be kept as it is; then it is copied first.
+        damage: Option<String>,
+    },
+    /// It is only read: a later version wrote it. The text says which.
+    Newer(String),
+}
+
+/// The first line.
+pub fn head(session: &Session) -> serde_json::Result<String> {
+    let mut head = Object::new();
+    head.insert("format".into(), json!(FORMAT));
+    head.insert("session_id".into(), json!(session.session_id));
+    head.insert("user_name".into(), json!(session.user_name));
+    head.insert("started_at".into(), json!(session.started_at));
+    head.insert("metadata".into(), Value::Object(session.metadata.clone()));
+    for (key, value) in &session.extra {
+        head.insert(key.clone(), value.clone());
+    }
+    let mut line = serde_json::to_string(&head)?;
+    line.pop();
+    line.push(',');
+    line.push_str(HEAD_END);
+    Ok(line)
+}
+
+/// Messages, each on its line, with the line end and the comma before each; `first` says that none stands before them.
+pub fn lines(messages: &[Message], first: bool) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for (position, message) in messages.iter().enumerate() {
+        text.push_str(if first && position == 0 { "\n" } else { ",\n" });
+        text.push_str(&serde_json::to_string(message)?);
+    }
+    Ok(text)
+}
+
+/// The line end before the last line, and that line.
+pub fn tail(last_updated: &str, revision: u64, stats: &Stats) -> serde_json::Result<String> {
+    let derived = serde_json::to_string(&json!({"last_updated": last_updated, "revision": revision, "stats": stats}))?;
+    Ok(format!("\n],{}", &derived[1..]))
+}
+
+/// Reads a file. `written_at` is when it was last written to, for what it does not say itself. The error says why nothing in
+/// it can be read.
+pub fn read(bytes: &[u8], id: &SessionId, written_at: DateTime<Utc>) -> Result<Reading, String> {
+    if let Some(reading) = read_own(bytes, id) {
+        return Ok(reading);
+    }
+    let mut damage = None;
+    let without_mark = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let text = match String::from_utf8_lossy(without_mark) {
+        Cow::Borrowed(text) => Cow::Borrowed(text),
+        Cow::Owned(text) => {
+            damage = Some("it holds bytes that are no UTF-8".to_owned());
+            Cow::Owned(text)
+        }
+    };
+    let text = match without_lone_surrogates(&text) {
+        Some(repaired) => {
+            damage = Some("it holds halves of characters (lone surrogates)".to_owned());
+            Cow::Owned(repaired)
+        }
+        None => text,
+    };
+    match serde_json::from_str::<Value>(&text) {
+        Ok(Value::Object(document)) => read_foreign(document, damage, id, written_at),
+        Ok(_) => Err("it holds JSON, but no session".to_owned()),
+        Err(error) => recover(&text, damage, id, written_at).ok_or_else(|| format!("it is no JSON: {error}")),
+    }
+}
+
+/// Reads a file in exactly our layout; `None` if anything is different.
+fn read_own(bytes: &[u8], id: &SessionId) -> Option<Reading> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let head_end = text.find('\n')?;
+    let tail_start = text.rfind('\n')?;
+    let head = Head::parse(&text[..head_end])?;
+    let tail = Tail::parse(&text[tail_start + 1..])?;
+    if head.session_id.as_deref() != Some(id.as_str()) || head.format != Some(json!(FORMAT)) {
+        return None;
+    }
+    let mut messages = Vec::new();
+    let mut ids = HashSet::new();
+    if tail_start > head_end {
+        let mut lines = text[head_end + 1..tail_start].split('\n').peekable();
+        while let Some(line) = lines.next() {
+            let line = if lines.peek().is_some() { line.strip_suffix(',')? } else { line };
+            let message = complete_message(serde_json::from_str(line).ok()?)?;
+            if !ids.insert(message.id.clone()) {
+                return None;
+            }
+            messages.push(message);
+        }
+    }
+    let revision = messages.iter().map(|message| message.rev).fold(tail.revision, u64::max);
+    let session = Session {
+        session_id: id.clone(),
+        user_name: head.user_name?,
+        started_at: head.started_at?,
+        last_updated: tail.last_updated,
+        metadata: head.metadata?,
+        messages,
+        revision,
+        extra: head.extra,
+    };
+    Some(Reading { session, state: State::Own { tail_start }, has_ids: true })
+}
+
+/// The message of a line that lacks nothing.
+fn complete_message(input: MessageInput) -> Option<Message> {
+    let id = input.id.filter(|id| is_id(id))?;
+    if DERIVED_FIELDS.iter().any(|field| input.extra.contains_key(*field)) {
+        return None;
+    }
+    Some(Message {
+        id,
+        parent_id: input.parent_id?,
+        role: input.role,
+        content: input.content,
+        timestamp: input.timestamp?,
+        metadata: input.metadata,
+        parts: input.parts,
+        rev: input.rev,
+        extra: input.extra,
+    })
+}
+
+/// What the first line holds.
+struct Head {
+    format: Option<Value>,
+    session_id: Option<String>,
+    user_name: Option<String>,
+    started_at: Option<String>,
+    metadata: Option<Object>,
+    extra: Object,
+}
+
+impl Head {
+    fn parse(line: &str) -> Option<Self> {
+        if !line.ends_with(HEAD_END) {
+            return None;
+        }
+        let mut extra: Object = serde_json::from_str(&format!("{line}]}}")).ok()?;
+        extra.shift_remove("messages")?;
+        if ["last_updated", "revision", "stats"].iter().any(|field| extra.contains_key(*field)) {
+            return None;
+        }
+        let mut text = |key: &str| match extra.shift_remove(key) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let (session_id, user_name, started_at) = (text("session_id"), text("user_name"), text("started_at"));
+        let metadata = match extra.shift_remove("metadata") {
+            Some(Value::Object(metadata)) => Some(metadata),
+            _ => None,
+        };
+        Some(Self { format: extra.shift_remove("format"), session_id, user_name, started_at, metadata, extra })
+    }
+}
+
+/// What the last line holds. The counts in it are not read: they are worked out anew.
+struct Tail {
+    last_updated: String,
+    revision: u64,
+}
+
+impl Tail {
+    fn parse(line: &str) -> Option<Self> {
+        if !line.starts_with(']') {
+            return None;
+        }
+        let fields: Object = serde_json::from_str(&format!("{{\"messages\":[{line}")).ok()?;
+        let last_updated = fields.get("last_updated")?.as_str()?.to_owned();
+        let revision = fields.get("revision")?.as_u64()?;
+        (fields.len() == 4 && fields.contains_key("stats")).then_some(Self { last_updated, revision })
+    }
+}
+
+/// Reads a JSON object that another program wrote, or a person.
+fn read_foreign(
+    mut document: Object,
+    damage: Option<String>,
+    id: &SessionId,
+    written_at: DateTime<Utc>,
+) -> Result<Reading, String> {
+    let Some(Value::Array(values)) = document.shift_remove("messages") else {
+        return Err("it holds no list of messages".to_owned());
+    };
+    let newer = match document.shift_remove("format") {
+        None | Some(Value::Null) => None,
+        Some(format) if format == json!(FORMAT) => None,
+        Some(format) => Some(format!("its format is {format}, and this version knows {FORMAT}")),
+    };
+    document.shift_remove("session_id");
+    document.shift_remove("stats");
+    let mut gatherer = Gatherer::new(id, damage);
+    let revision = document.shift_remove("revision").and_then(|revision| revision.as_u64()).unwrap_or(0);
+    let user_name = gatherer.text(&mut document, "user_name");
+    let started_at = gatherer.text(&mut document, "started_at");
+    let last_updated = gatherer.text(&mut document, "last_updated");
+    let metadata = gatherer.object(&mut document, "metadata");
+    for value in values {
+        gatherer.push(value);
+    }
+    let mut reading =
+        gatherer.finish(Known { user_name, started_at, last_updated, metadata, revision, extra: document }, written_at);
+    if let Some(newer) = newer {
+        reading.state = State::Newer(newer);
+    }
+    Ok(reading)
+}
+
+/// Reads the whole lines of a file that is no JSON as a whole; `None` if there is none.
+fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateTime<Utc>) -> Option<Reading> {
+    let lines: Vec<&str> = text.split('\n').collect();
+    let mut gatherer = Gatherer::new(id, damage);
+    let head = Head::parse(lines[0]);
+    let messages: Vec<Option<Value>> = lines[1..].iter().map(|line| message_line(line)).collect();
+    let last_good = messages.iter().rposition(Option::is_some);
+    if head.is_none() && last_good.is_none() {
+        return None;
+    }
+    let after_last_good = last_good.map_or(0, |position| position + 1);
+    let tail = lines.last().filter(|_| lines.len() > 1).and_then(|line| Tail::parse(line));
+    let bad_before = messages[..after_last_good].iter().any(Option::is_none);
+    let bad_before_tail = tail.is_some() && after_last_good + 1 != messages.len();
+    if head.is_none() {
+        gatherer.damaged("its first line cannot be read");
+    } else if bad_before || bad_before_tail {
+        gatherer.damaged("a line that is not the last one cannot be read");
+    }
+    for value in messages.into_iter().flatten() {
+        gatherer.push(value);
+    }
+    let newer = head.as_ref().and_then(|head| match &head.format {
+        Some(format) if *format != json!(FORMAT) => {
+            Some(format!("its format is {format}, and this version knows {FORMAT}"))
+        }
+        _ => None,
+    });
+    let head = head.unwrap_or(Head {
+        format: None,
+        session_id: None,
+        user_name: None,
+        started_at: None,
+        metadata: None,
+        extra: Object::new(),
+    });
+    let known = Known {
+        user_name: head.user_name,
+        started_at: head.started_at,
+        last_updated: tail.as_ref().map(|tail| tail.last_updated.clone()).or_else(|| Some(time::format(written_at))),
+        metadata: head.metadata.unwrap_or_default(),
+        revision: tail.map_or(0, |tail| tail.revision),
+        extra: head.extra,
+    };
+    let mut reading = gatherer.finish(known, written_at);
+    if let Some(newer) = newer {
+        reading.state = State::Newer(newer);
+    }
+    Some(reading)
+}
+
+/// A line that holds a message, as recovery meets it.
+fn message_line(line: &str) -> Option<Value> {
+    let line = line.trim_end_matches('\r');
+    let value: Value = serde_json::from_str(line.strip_suffix(',').unwrap_or(line)).ok()?;
+    let is_message = value.get("role").is_some_and(Value::is_string) && value.get("content").is_some();
+    is_message.then_some(value)
+}
+
+/// What a file says of a session besides its messages.
+struct Known {
+    user_name: Option<String>,
+    started_at: Option<String>,
+    last_updated: Option<String>,
+    metadata: Object,
+    revision: u64,
+    extra: Object,
+}
+
+/// Makes messages of whatever stands in a list of messages.
+struct Gatherer<'a> {
+    id: &'a SessionId,
+    damage: Option<String>,
+    messages: Vec<Message>,
+    /// Whether the message at the same position said when it was.
+    timed: Vec<bool>,
+    ids: HashSet<String>,
+    /// Ids that cannot be kept, and what stands for them.
+    aliases: HashMap<String, String>,
+    with_ids: usize,
+}
+
+impl<'a> Gatherer<'a> {
+    fn new(id: &'a SessionId, damage: Option<String>) -> Self {
+        Self {
+            id,
+            damage,
+            messages: Vec::new(),
+            timed: Vec::new(),
+            ids: HashSet::new(),
+            aliases: HashMap::new(),
+            with_ids: 0,
+        }
+    }
+
+    /// Notes that something cannot be kept as it is, so that the file is copied before it is written to.
+    fn damaged(&mut self, what: &str) {
+        self.damage.get_or_insert_with(|| what.to_owned());
+    }
+
+    fn text(&mut self, object: &mut Object, key: &str) -> Option<String> {
+        match object.shift_remove(key) {
+            Some(Value::String(text)) => Some(text),
+            None | Some(Value::Null) => None,
+            Some(_) => {
+                self.damaged("a field that should be text is something else");
+                None
+            }
+        }
+    }
+
+    fn object(&mut self, object: &mut Object, key: &str) -> Object {
+        match object.shift_remove(key) {
+            Some(Value::Object(inner)) => inner,
+            None | Some(Value::Null) => Object::new(),
+            Some(_) => {
+                self.damaged("a field that should be an object is something else");
+                Object::new()
+            }
+        }
+    }
+
+    fn push(&mut self, value: Value) {
+        let Value::Object(mut object) = value else {
+            self.damaged("its list of messages holds something that is no message");
+            return;
+        };
+        let role = match self.text(&mut object, "role") {
+            Some(role) => role_of(role),
+            None => Role::Other("unknown".to_owned()),
+        };
+        let content = match object.shift_remove("content") {
+            Some(Value::String(text)) => text,
+            None | Some(Value::Null) => String::new(),
+            Some(other) => {
+                self.damaged("the content of a message is no text");
+                other.to_string()
+            }
+        };
+        let given_id = id_text(object.shift_remove("id"));
+        let parent_id = match object.shift_remove("parent_id") {
+            None => self.messages.last().map(|message| message.id.clone()),
+            Some(Value::Null) => None,
+            Some(value) => id_text(Some(value)).map(|parent| self.aliases.get(&parent).cloned().unwrap_or(parent)),
+        };
+        let id = match given_id {
+            Some(given) if is_id(&given) && !self.ids.contains(&given) => {
+                self.with_ids += 1;
+                given
+            }
+            Some(odd) => {
+                self.damaged("an id of a message is malformed or is there twice");
+                let id = self.free_id(&content);
+                if !is_id(&odd) {
+                    self.aliases.insert(odd, id.clone());
+                }
+                id
+            }
+            None => self.free_id(&content),
+        };
+        let timestamp = self.text(&mut object, "timestamp");
+        let mut metadata = self.object(&mut object, "metadata");
+        let parts: Option<Vec<Part>> = match object.shift_remove("parts") {
+            None | Some(Value::Null) => None,
+            Some(parts) => {
+                let parts = serde_json::from_value(parts).ok();
+                if parts.is_none() {
+                    self.damaged("the parts of a message are no list");
+                }
+                parts
+            }
+        };
+        let rev = object.shift_remove("rev").and_then(|rev| rev.as_u64()).unwrap_or(0);
+        self.check_derived(&object, &role, &content, parts.as_deref());
+        merge::take_derived(&role, &mut metadata, &mut object);
+        self.ids.insert(id.clone());
+        self.timed.push(timestamp.is_some());
+        self.messages.push(Message {
+            id,
+            parent_id,
+            role,
+            content,
+            timestamp: timestamp.unwrap_or_default(),
+            metadata,
+            parts,
+            rev,
+            extra: object,
+        });
+    }
+
+    /// Tool uses that an exported file lists are worked out of the content again; where that gives others, the file is copied.
+    fn check_derived(&mut self, extra: &Object, role: &Role, content: &str, parts: Option<&[Part]>) {
+        let Some(listed) = extra.get("tools_used").filter(|listed| **listed != json!([])) else { return };
+        let derived = match role {
+            Role::Assistant => serde_json::to_value(tools_used::of_message(content, parts)).unwrap_or_default(),
+            _ => json!([]),
+        };
+        if *listed != derived {
+            self.damaged("it lists tool uses that do not follow from the messages");
+        }
+    }
+
+    /// The id of a message that has none: it follows from session, position and content.
+    fn free_id(&self, content: &str) -> String {
+        let mut salt = 0;
+        loop {
+            let id = merge::derived_id(self.id, &[&self.messages.len().to_string(), content, &"+".repeat(salt)]);
+            if !self.ids.contains(&id) {
+                return id;
+            }
+            salt += 1;
+        }
+    }
+
+    fn finish(mut self, known: Known, written_at: DateTime<Utc>) -> Reading {
+        let first_time = self.timed.iter().position(|timed| *timed).map(|first| self.messages[first].timestamp.clone());
+        let last_time = self.timed.iter().rposition(|timed| *timed).map(|last| self.messages[last].timestamp.clone());
+        let started_at = known
+            .started_at
+            .or(first_time)
+            .or_else(|| known.last_updated.clone())
+            .unwrap_or_else(|| time::format(written_at));
+        let last_updated = known.last_updated.or(last_time).unwrap_or_else(|| started_at.clone());
+        let mut previous = started_at.clone();
+        for (message, timed) in self.messages.iter_mut().zip(&self.timed) {
+            if *timed {
+                previous.clone_from(&message.timestamp);
+            } else {
+                message.timestamp.clone_from(&previous);
+            }
+        }
+        let revision = self.messages.iter().map(|message| message.rev).fold(known.revision, u64::max);
+        let has_ids = self.messages.is_empty() || self.with_ids > 0;
+        let session = Session {
+            session_id: self.id.clone(),
+            user_name: known.user_name.unwrap_or_else(|| "User".to_owned()),
+            started_at,
+            last_updated,
+            metadata: known.metadata,
+            messages: self.messages,
+            revision,
+            extra: known.extra,
+        };
+        Reading { session, state: State::Foreign { damage: self.damage }, has_ids }
+    }
+}
+
+fn role_of(text: String) -> Role {
+    match text.as_str() {
+        "system" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        _ => Role::Other(text),
+    }
+}
+
+/// An id as text, also where it is a number.
+fn id_text(value: Option<Value>) -> Option<String> {
+    match value? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    }
+}
+
+/// Replaces each `\ud800`-like escape that has no other half by `\ufffd`; `None` if there is none.
+fn without_lone_surrogates(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let unit = |at: usize| {
+        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut repaired = String::new();
+    let mut copied = 0;
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at] != b'\\' {
+            at += 1;
+            continue;
+        }
+        match unit(at) {
+            Some(0xD800..=0xDBFF) if matches!(unit(at + 6), Some(0xDC00..=0xDFFF)) => at += 12,
+            Some(0xD800..=0xDFFF) => {
+                repaired.push_str(&text[copied..at]);
+                repaired.push_str("\\ufffd");
+                at += 6;
+                copied = at;
+            }
+            _ => at += 2,
+        }
+    }
+    if copied == 0 {
+        return None;
+    }
+    repaired.push_str(&text[copied..]);
+    Some(repaired)
+}

@@ -1,0 +1,567 @@
+//! What a save does to a session (contracts 3). Pure: the time and new ids come in as arguments.
+
+use super::{Save, StoreError};
+use crate::model::message::{DERIVED_FIELDS, Message, MessageInput, Role};
+use crate::model::parts;
+use crate::model::session::{Session, SessionId, is_id};
+use crate::model::{Object, merge_patch, time, tree};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use uuid::Uuid;
+
+/// The keys of a server reply's metadata that a caller may change.
+const PATCHABLE_OF_REPLIES: [&str; 2] = ["rating", "hidden"];
+
+/// What is to be done to a session. Applying it twice is not meant; making it anew from the same save gives nothing to do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Messages to be appended, parents first.
+    pub append: Vec<Message>,
+    /// New metadata of messages, by position.
+    pub message_metadata: BTreeMap<usize, Object>,
+    /// A new user name.
+    pub user_name: Option<String>,
+    /// New metadata of the session.
+    pub metadata: Option<Object>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.append.is_empty() && self.only_appends()
+    }
+
+    /// Whether what stands in the file already can stay as it is.
+    pub fn only_appends(&self) -> bool {
+        self.message_metadata.is_empty() && self.user_name.is_none() && self.metadata.is_none()
+    }
+
+    /// Does to `session` what is planned, all but counting revisions.
+    pub fn apply(self, session: &mut Session) {
+        for (position, metadata) in self.message_metadata {
+            if let Some(message) = session.messages.get_mut(position) {
+                message.metadata = metadata;
+            }
+        }
+        if let Some(user_name) = self.user_name {
+            session.user_name = user_name;
+        }
+        if let Some(metadata) = self.metadata {
+            session.metadata = metadata;
+        }
+        session.messages.extend(self.append);
+    }
+}
+
+/// A session and where its messages stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Indexed<'a> {
+    /// The session.
+    pub session: &'a Session,
+    /// The position of every message by its id.
+    pub positions: &'a HashMap<String, usize>,
+}
+
+/// Where the messages of a session stand, by id.
+pub fn positions(session: &Session) -> HashMap<String, usize> {
+    session.messages.iter().enumerate().map(|(position, message)| (message.id.clone(), position)).collect()
+}
+
+/// A UUIDv5 as an id, from the session's id and what else is given: the same every time.
+pub fn derived_id(session: &SessionId, names: &[&str]) -> String {
+    let mut bytes = Vec::new();
+    for name in std::iter::once(&session.as_str()).chain(names) {
+        bytes.extend_from_slice(&(name.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(name.as_bytes());
+    }
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, &bytes).simple().to_string()
+}
+
+/// Takes the fields out of `extra` that an export works out of the others. An assistant's `modes` go into its metadata, where
+/// these have none.
+pub fn take_derived(role: &Role, metadata: &mut Object, extra: &mut Object) {
+    for field in DERIVED_FIELDS {
+        let value = extra.shift_remove(field);
+        if let (Role::Assistant, "modes", Some(Value::Object(modes))) = (role, field, value)
+            && !metadata.contains_key("modes")
+        {
+            metadata.insert(field.to_owned(), Value::Object(modes));
+        }
+    }
+}
+
+/// Works out what a save does. [`StoreError::Invalid`] names the field that contradicts; nothing is done then.
+pub fn plan(known: Indexed<'_>, save: &Save, new_id: &mut dyn FnMut() -> String) -> Result<Plan, StoreError> {
+    let session = known.session;
+    let mut work =
+        Work { known, save, new_id, append: Vec::new(), new_positions: HashMap::new(), touched: BTreeMap::new() };
+    if save.messages.iter().any(|message| message.id.is_some()) {
+        work.merge_by_id()?;
+    } else if !save.messages.is_empty() {
+        work.merge_by_content()?;
+    }
+    let Work { append, touched, .. } = work;
+    let message_metadata =
+        touched.into_iter().filter(|(position, metadata)| session.messages[*position].metadata != *metadata).collect();
+    let mut metadata = session.metadata.clone();
+    let mut changed = merge_patch(&mut metadata, &save.metadata) && metadata != session.metadata;
+    if !append.is_empty() && !save.metadata.contains_key("active_leaf") {
+        changed |= metadata.shift_remove("active_leaf").is_some();
+    }
+    Ok(Plan {
+        append,
+        message_metadata,
+        user_name: save.user_name.clone().filter(|name| *name != session.user_name),
+        metadata: changed.then_some(metadata),
+    })
+}
+
+/// Works out how a finished reply is appended; nothing is to do if it stands there already.
+pub fn plan_reply(known: Indexed<'_>, message: &Message) -> Plan {
+    if known.positions.contains_key(&message.id) {
+        return Plan::default();
+    }
+    let mut metadata = known.session.metadata.clone();
+    let changed = metadata.shift_remove("active_leaf").is_some();
+    Plan { append: vec![message.clone()], metadata: changed.then_some(metadata), ..Plan::default() }
+}
+
+/// Joins what another program made of a file with what was known of it, so that neither side's messages are lost. Says
+/// whether the result holds more than `theirs`.
+pub fn unite(ours: &Session, mut theirs: Session, theirs_has_ids: bool) -> (Session, bool) {
+    let their_positions = positions(&theirs);
+    if !theirs_has_ids && let Some(united) = unite_by_content(ours, &theirs) {
+        let more = united.messages.iter().any(|message| !their_positions.contains_key(&message.id));
+        return (united, more);
+    }
+    let mut inserted_before: BTreeMap<usize, Message> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for message in &ours.messages {
+        match their_positions.get(&message.id) {
+            None => missing.push(message.clone()),
+            Some(&position) => {
+                let changed = &theirs.messages[position];
+                if (&changed.role, &changed.content) == (&message.role, &message.content) {
+                    continue;
+                }
+                let id = derived_id(&ours.session_id, &[&message.id, &message.content]);
+                if !their_positions.contains_key(&id) {
+                    inserted_before.insert(position, Message { id, ..message.clone() });
+                }
+            }
+        }
+    }
+    let more = !missing.is_empty() || !inserted_before.is_empty();
+    if !inserted_before.is_empty() {
+        let messages = std::mem::take(&mut theirs.messages);
+        for (position, message) in messages.into_iter().enumerate() {
+            theirs.messages.extend(inserted_before.remove(&position));
+            theirs.messages.push(message);
+        }
+    }
+    theirs.messages.extend(missing);
+    theirs.revision = theirs.revision.max(ours.revision);
+    if time::parse(&theirs.last_updated) < time::parse(&ours.last_updated) {
+        theirs.last_updated.clone_from(&ours.last_updated);
+    }
+    (theirs, more)
+}
+
+/// Takes a file without ids as the save of a client without ids.
+fn unite_by_content(ours: &Session, theirs: &Session) -> Option<Session> {
+    let messages = theirs
+        .messages
+        .iter()
+        .map(|message| MessageInput { id: None, parent_id: None, ..MessageInput::from(message.clone()) })
+        .collect();
+    let save = Save {
+        messages,
+        user_name: Some(theirs.user_name.clone()),
+        metadata: theirs.metadata.clone(),
+        base_revision: None,
+        running: HashSet::new(),
+        now: time::parse(&theirs.last_updated).unwrap_or_default(),
+    };
+    let ids: Vec<String> = theirs.messages.iter().map(|message| message.id.clone()).collect();
+    let mut next = ids.into_iter();
+    let positions = positions(ours);
+    let mut new_id = || match next.next() {
+        Some(id) if !positions.contains_key(&id) => id,
+        _ => Uuid::new_v4().simple().to_string(),
+    };
+    let plan = plan(Indexed { session: ours, positions: &positions }, &save, &mut new_id).ok()?;
+    let mut united = ours.clone();
+    for (key, value) in &theirs.extra {
+        united.extra.insert(key.clone(), value.clone());
+    }
+    plan.apply(&mut united);
+    Some(united)
+}
+
+/// A message that is kept or about to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Kept(usize),
+    New(usize),
+}
+
+/// A save in work.
+struct Work<'a> {
+    known: Indexed<'a>,
+    save: &'a Save,
+    new_id: &'a mut dyn FnMut() -> String,
+    append: Vec<Message>,
+    new_positions: HashMap<String, usize>,
+    /// The metadata of kept messages that the save speaks of.
+    touched: BTreeMap<usize, Object>,
+}
+
+impl Work<'_> {
+    fn place(&self, id: &str) -> Option<Place> {
+        let kept = self.known.positions.get(id).map(|&position| Place::Kept(position));
+        kept.or_else(|| self.new_positions.get(id).map(|&position| Place::New(position)))
+    }
+
+    fn message(&self, place: Place) -> &Message {
+        match place {
+            Place::Kept(position) => &self.known.session.messages[position],
+            Place::New(position) => &self.append[position],
+        }
+    }
+
+    /// The id of the message on which a session ends that is shown.
+    fn active_leaf(&self) -> Option<String> {
+        let session = self.known.session;
+        let named = session.active_leaf().filter(|id| self.known.positions.contains_key(*id));
+        named.map(str::to_owned).or_else(|| session.messages.last().map(|message| message.id.clone()))
+    }
+
+    /// At least one message has an id: each is looked up by it.
+    fn merge_by_id(&mut self) -> Result<(), StoreError> {
+        let save = self.save;
+        let leaf = self.active_leaf();
+        let anchor = save.messages.iter().position(|message| message.id.is_some()).unwrap_or(0);
+        let mut previous: Option<String> = None;
+        let mut aliases: HashMap<&str, String> = HashMap::new();
+        for (index, given) in save.messages.iter().enumerate() {
+            let input = normalized(given);
+            let follows = |previous: &Option<String>| previous.clone().or_else(|| leaf.clone());
+            let Some(given_id) = given.id.as_deref() else {
+                let taken = match (&previous, &given.parent_id) {
+                    (Some(parent), None) => self.child_like(Some(parent), &input),
+                    (_, Some(parent)) => {
+                        let parent = parent.as_deref();
+                        self.child_like(parent.map(|id| aliases.get(id).map_or(id, String::as_str)), &input)
+                    }
+                    (None, None) => self.ancestor_like(anchor, index, &input),
+                };
+                let id = match (taken, &previous) {
+                    (Some(place), _) => {
+                        self.patch(place, &input);
+                        self.message(place).id.clone()
+                    }
+                    (None, Some(_)) => {
+                        let parent = self.parent_of(index, given, &aliases, follows(&previous))?;
+                        let id = (self.new_id)();
+                        self.append(index, id, parent, input)?
+                    }
+                    // Nothing before it tells where it belongs, so its id follows from the first message that has one: sent
+                    // again, the same message is found again.
+                    (None, None) => {
+                        let anchor_id = save.messages[anchor].id.as_deref().unwrap_or_default();
+                        let distance = (anchor - index).to_string();
+                        let id = derived_id(&self.known.session.session_id, &[anchor_id, &distance, &input.content]);
+                        match self.place(&id) {
+                            Some(place) => {
+                                self.patch(place, &input);
+                                id
+                            }
+                            None => {
+                                let parent = self.parent_of(index, given, &aliases, follows(&previous))?;
+                                self.append(index, id, parent, input)?
+                            }
+                        }
+                    }
+                };
+                previous = Some(id);
+                continue;
+            };
+            if !is_id(given_id) {
+                return Err(invalid(index, "id", "must be 1 to 64 letters, digits, hyphens or underscores"));
+            }
+            if save.running.contains(given_id) {
+                previous = Some(given_id.to_owned());
+                continue;
+            }
+            let id = match self.place(given_id) {
+                None => {
+                    let parent = self.parent_of(index, given, &aliases, follows(&previous))?;
+                    self.append(index, given_id.to_owned(), parent, input)?
+                }
+                Some(place) => {
+                    let known = self.message(place);
+                    let same = (&known.role, &known.content) == (&input.role, &input.content);
+                    if same || known.is_server_reply() {
+                        self.patch(place, &input);
+                        given_id.to_owned()
+                    } else {
+                        let parent = known.parent_id.clone();
+                        let id = derived_id(&self.known.session.session_id, &[given_id, &input.content]);
+                        aliases.insert(given_id, id.clone());
+                        match self.place(&id) {
+                            Some(sibling) => {
+                                self.patch(sibling, &input);
+                                id
+                            }
+                            None => self.append(index, id, parent, input)?,
+                        }
+                    }
+                }
+            };
+            previous = Some(id);
+        }
+        Ok(())
+    }
+
+    /// No message has an id: an older client posts the whole session as a list, and it is walked from its roots.
+    fn merge_by_content(&mut self) -> Result<(), StoreError> {
+        let messages = &self.known.session.messages;
+        let inputs: Vec<MessageInput> = self.save.messages.iter().map(normalized).collect();
+        let parents = tree::parents(messages);
+        let mut children: Vec<Vec<usize>> = vec![Vec::new(); messages.len()];
+        let mut roots = Vec::new();
+        for (position, parent) in parents.iter().enumerate() {
+            match parent {
+                Some(parent) => children[*parent].push(position),
+                None => roots.push(position),
+            }
+        }
+        // Each candidate is where the list may stand after so many messages; it remembers the candidate before it.
+        let mut levels: Vec<HashMap<usize, Option<usize>>> = Vec::new();
+        for input in &inputs {
+            let mut next = HashMap::new();
+            match levels.last() {
+                None => like(messages, &children, &roots, input).into_iter().for_each(|position| {
+                    next.insert(position, None);
+                }),
+                Some(level) => {
+                    for candidate in level.keys() {
+                        for position in like(messages, &children, &children[*candidate], input) {
+                            next.insert(position, Some(*candidate));
+                        }
+                    }
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            levels.push(next);
+        }
+        let shown = self.known.session.active_path();
+        let Some(last) = levels.last() else {
+            return self.follow_the_leaf(&shown, &parents, inputs);
+        };
+        let on_path: HashSet<usize> = shown.iter().copied().collect();
+        let Some(chosen) = last.keys().copied().max_by_key(|position| (on_path.contains(position), *position)) else {
+            return Ok(());
+        };
+        let mut walked = Some(chosen);
+        for (level, input) in levels.iter().zip(&inputs).rev() {
+            let Some(position) = walked else { break };
+            self.patch(Place::Kept(position), input);
+            walked = level.get(&position).copied().flatten();
+        }
+        let parent = Some(self.known.session.messages[chosen].id.clone());
+        self.append_chain(levels.len(), parent, inputs)
+    }
+
+    /// Nothing matches from the beginning: the messages are new and follow what is shown, unless that ends with them.
+    fn follow_the_leaf(
+        &mut self,
+        shown: &[usize],
+        parents: &[Option<usize>],
+        inputs: Vec<MessageInput>,
+    ) -> Result<(), StoreError> {
+        let messages = &self.known.session.messages;
+        // Also the path to the newest message: a save that names another active leaf appends there too.
+        let newest = messages.len().checked_sub(1).map(|last| tree::path_to(parents, last)).unwrap_or_default();
+        // Of two equally long overlaps the last one is taken: that of the shown path.
+        let overlap = [&newest, shown]
+            .into_iter()
+            .filter_map(|path| {
+                (1..=path.len().min(inputs.len()))
+                    .rev()
+                    .find(|&count| {
+                        path[path.len() - count..].iter().zip(&inputs).all(|(&position, input)| {
+                            is_like(&messages[position], input) && is_same_time(&messages[position], input)
+                        })
+                    })
+                    .map(|count| (count, path))
+            })
+            .max_by_key(|(count, _)| *count);
+        match overlap {
+            None => {
+                let leaf = self.active_leaf();
+                self.append_chain(0, leaf, inputs)
+            }
+            Some((count, path)) => {
+                for (position, input) in path[path.len() - count..].iter().zip(&inputs) {
+                    self.patch(Place::Kept(*position), input);
+                }
+                let end = path.last().map(|last| messages[*last].id.clone());
+                self.append_chain(count, end, inputs)
+            }
+        }
+    }
+
+    /// Appends the inputs from `start` on, each below the one before it.
+    fn append_chain(
+        &mut self,
+        start: usize,
+        mut parent: Option<String>,
+        inputs: Vec<MessageInput>,
+    ) -> Result<(), StoreError> {
+        for (index, input) in inputs.into_iter().enumerate().skip(start) {
+            let id = (self.new_id)();
+            parent = Some(self.append(index, id, parent, input)?);
+        }
+        Ok(())
+    }
+
+    /// The parent of a new message: what it says, else `follows`.
+    fn parent_of(
+        &self,
+        index: usize,
+        given: &MessageInput,
+        aliases: &HashMap<&str, String>,
+        follows: Option<String>,
+    ) -> Result<Option<String>, StoreError> {
+        match &given.parent_id {
+            None => Ok(follows),
+            Some(None) => Ok(None),
+            Some(Some(parent)) => match aliases.get(parent.as_str()) {
+                Some(sibling) => Ok(Some(sibling.clone())),
+                // A running reply will stand there when it is finished.
+                None if self.place(parent).is_some() || self.save.running.contains(parent) => Ok(Some(parent.clone())),
+                None => Err(invalid(index, "parent_id", "names no message of this session")),
+            },
+        }
+    }
+
+    /// A child of `parent` (or a root) with the same role and content.
+    fn child_like(&self, parent: Option<&str>, input: &MessageInput) -> Option<Place> {
+        let matches = |message: &Message| message.parent_id.as_deref() == parent && is_like(message, input);
+        let kept = self.known.session.messages.iter().position(matches).map(Place::Kept);
+        kept.or_else(|| self.append.iter().position(matches).map(Place::New))
+    }
+
+    /// For a message without id at `index` before the first one that has an id: the ancestor of that one which stands as far
+    /// above it, if it has the same role and content.
+    fn ancestor_like(&self, anchor: usize, index: usize, input: &MessageInput) -> Option<Place> {
+        let mut place = self.place(self.save.messages.get(anchor)?.id.as_deref()?)?;
+        for _ in index..anchor {
+            place = self.place(self.message(place).parent_id.as_deref()?)?;
+        }
+        is_like(self.message(place), input).then_some(place)
+    }
+
+    /// Merges what a caller says of a known message's metadata.
+    fn patch(&mut self, place: Place, input: &MessageInput) {
+        let known = self.message(place);
+        let mut patch = input.metadata.clone();
+        if known.is_server_reply() {
+            patch.retain(|key, _| PATCHABLE_OF_REPLIES.contains(&key.as_str()));
+        } else {
+            // `metadata.reply_id` marks what the server made; nobody else may say so of a message that is kept.
+            patch.shift_remove("reply_id");
+            let mut extra = input.extra.clone();
+            if !known.metadata.contains_key("modes") {
+                take_derived(&input.role, &mut patch, &mut extra);
+            }
+        }
+        if patch.is_empty() {
+            return;
+        }
+        let metadata = match place {
+            Place::New(position) => &mut self.append[position].metadata,
+            Place::Kept(position) => {
+                self.touched.entry(position).or_insert_with(|| self.known.session.messages[position].metadata.clone())
+            }
+        };
+        merge_patch(metadata, &patch);
+    }
+
+    /// Appends a new message and returns its id.
+    fn append(
+        &mut self,
+        index: usize,
+        id: String,
+        parent_id: Option<String>,
+        mut input: MessageInput,
+    ) -> Result<String, StoreError> {
+        if let Role::Other(_) = input.role {
+            return Err(invalid(index, "role", "must be system, user or assistant"));
+        }
+        take_derived(&input.role, &mut input.metadata, &mut input.extra);
+        // As a patch, so that the same message sent again has nothing to change.
+        let mut metadata = Object::new();
+        merge_patch(&mut metadata, &input.metadata);
+        self.new_positions.insert(id.clone(), self.append.len());
+        self.append.push(Message {
+            id: id.clone(),
+            parent_id,
+            role: input.role,
+            content: input.content,
+            timestamp: input.timestamp.unwrap_or_else(|| time::format(self.save.now)),
+            metadata,
+            parts: input.parts,
+            rev: 0,
+            extra: input.extra,
+        });
+        Ok(id)
+    }
+}
+
+/// A message as it is compared: one that has only parts says what these say.
+fn normalized(input: &MessageInput) -> MessageInput {
+    let mut input = input.clone();
+    if let (true, Some(parts)) = (input.content.is_empty(), &input.parts) {
+        input.content = parts::joined_text(parts);
+    }
+    input
+}
+
+/// The messages among `starts` with the same role and content; a hidden one is looked through, because a client that was not
+/// shown it posts what followed it.
+fn like(messages: &[Message], children: &[Vec<usize>], starts: &[usize], input: &MessageInput) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let mut open: Vec<usize> = starts.to_vec();
+    while let Some(position) = open.pop() {
+        if !seen.insert(position) {
+            continue;
+        }
+        if is_like(&messages[position], input) {
+            found.push(position);
+        }
+        if messages[position].is_hidden() {
+            open.extend(&children[position]);
+        }
+    }
+    found
+}
+
+fn is_like(message: &Message, input: &MessageInput) -> bool {
+    message.role == input.role && message.content == input.content
+}
+
+/// Whether the times agree, where the caller gives one.
+fn is_same_time(message: &Message, input: &MessageInput) -> bool {
+    let Some(given) = &input.timestamp else { return true };
+    *given == message.timestamp
+        || time::parse(given).is_some_and(|given| time::parse(&message.timestamp) == Some(given))
+}
+
+fn invalid(index: usize, field: &str, what: &str) -> StoreError {
+    StoreError::Invalid(format!("messages[{index}].{field} {what}"))
+}
