@@ -13,6 +13,9 @@
 //! - [`client`]: browser-side state without markup; [`components`], [`pages`], [`app`]: the pages.
 //! - `server` (server): router, security, files, shutdown.
 
+// The types of views are nested as deep as the pages are.
+#![recursion_limit = "512"]
+
 pub mod api;
 pub mod app;
 #[cfg(feature = "ssr")]
