@@ -1,5 +1,8 @@
 //! What a save does to a session (contracts 3). Pure: the time and new ids come in as arguments.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Save, StoreError};
 use crate::model::message::{DERIVED_FIELDS, Message, MessageInput, Role};
 use crate::model::parts;
@@ -236,6 +239,14 @@ impl Work<'_> {
         named.map(str::to_owned).or_else(|| session.messages.last().map(|message| message.id.clone()))
     }
 
+    /// `metadata.active_leaf` as it will be: what is looked for on the shown path must be found there again.
+    fn leaf_after(&self) -> Option<&str> {
+        match self.save.metadata.get("active_leaf") {
+            Some(patched) => patched.as_str(),
+            None => self.known.session.active_leaf(),
+        }
+    }
+
     /// At least one message has an id: each is looked up by it.
     fn merge_by_id(&mut self) -> Result<(), StoreError> {
         let save = self.save;
@@ -357,7 +368,7 @@ impl Work<'_> {
             }
             levels.push(next);
         }
-        let shown = self.known.session.active_path();
+        let shown = tree::active_path(messages, self.leaf_after());
         let Some(last) = levels.last() else {
             return self.follow_the_leaf(&shown, &parents, inputs);
         };
@@ -467,27 +478,23 @@ impl Work<'_> {
 
     /// Merges what a caller says of a known message's metadata.
     fn patch(&mut self, place: Place, input: &MessageInput) {
-        let known = self.message(place);
         let mut patch = input.metadata.clone();
-        if known.is_server_reply() {
-            patch.retain(|key, _| PATCHABLE_OF_REPLIES.contains(&key.as_str()));
-        } else {
-            // `metadata.reply_id` marks what the server made; nobody else may say so of a message that is kept.
-            patch.shift_remove("reply_id");
-            let mut extra = input.extra.clone();
-            if !known.metadata.contains_key("modes") {
-                take_derived(&input.role, &mut patch, &mut extra);
-            }
-        }
-        if patch.is_empty() {
-            return;
-        }
+        let is_reply = self.message(place).is_server_reply();
         let metadata = match place {
             Place::New(position) => &mut self.append[position].metadata,
             Place::Kept(position) => {
                 self.touched.entry(position).or_insert_with(|| self.known.session.messages[position].metadata.clone())
             }
         };
+        if is_reply {
+            patch.retain(|key, _| PATCHABLE_OF_REPLIES.contains(&key.as_str()));
+        } else {
+            // `metadata.reply_id` marks what the server made; nobody else may say so of a message that is kept.
+            patch.shift_remove("reply_id");
+            if !metadata.contains_key("modes") {
+                take_derived(&input.role, &mut patch, &mut input.extra.clone());
+            }
+        }
         merge_patch(metadata, &patch);
     }
 
@@ -531,7 +538,7 @@ fn normalized(input: &MessageInput) -> MessageInput {
     input
 }
 
-/// The messages among `starts` with the same role and content; a hidden one is looked through, because a client that was not
+/// The messages among `starts` with the same role and content; another one that is hidden is looked through, because a client that was not
 /// shown it posts what followed it.
 fn like(messages: &[Message], children: &[Vec<usize>], starts: &[usize], input: &MessageInput) -> Vec<usize> {
     let mut found = Vec::new();
@@ -543,8 +550,7 @@ fn like(messages: &[Message], children: &[Vec<usize>], starts: &[usize], input: 
         }
         if is_like(&messages[position], input) {
             found.push(position);
-        }
-        if messages[position].is_hidden() {
+        } else if messages[position].is_hidden() {
             open.extend(&children[position]);
         }
     }
