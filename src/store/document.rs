@@ -305,7 +305,7 @@ impl Document {
             return false;
         }
         let mut leaf = self.session.messages.last().map(|message| message.id.as_str());
-        messages.iter().all(|message| std::mem::replace(&mut leaf, Some(&message.id)) == message.parent_id.as_deref())
+        messages.iter().all(|message| leaf.replace(&message.id) == message.parent_id.as_deref())
     }
 
     /// Repairs what a failed write left, now that the disk may be writable again.

@@ -358,6 +358,24 @@ fn a_write_that_cannot_be_undone_makes_the_session_read_only_until_it_can() {
 }
 
 #[test]
+fn what_a_killed_server_left_unsynced_is_synced_before_it_is_acknowledged() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    // The write succeeds, then the server is killed before it syncs.
+    disk.fail_operations(1, u64::MAX, 0);
+    say(&mut document, &disk, "b").unwrap_err();
+    disk.fail_operations(0, 0, 0);
+    let mut document = open(&disk);
+    assert_eq!(ids(&document), ["a", "b"]);
+    let written = disk.written();
+    say(&mut document, &disk, "b").unwrap();
+    assert_eq!(disk.written(), written, "it stands there already");
+    disk.lose_power(|_| 0);
+    assert_eq!(ids(&open(&disk)), ["a", "b"]);
+}
+
+#[test]
 fn what_another_program_wrote_between_two_saves_is_kept_and_ours_too() {
     let disk = disk();
     let mut document = Document::create(&disk, &path(), empty()).unwrap();
