@@ -95,6 +95,9 @@ impl Document {
         let (bytes, stamp) = disk.read(path).map_err(|error| unreadable(path, &error))?;
         let reading = format::read(&bytes, id, stamp.modified_at())
             .map_err(|why| StoreError::Unreadable(format!("{}: {why}", path.display())))?;
+        if let Some(inner) = &reading.other_id {
+            tracing::warn!(path = %path.display(), %inner, "a session file holds another id than its name; the name counts");
+        }
         let form = match reading.state {
             State::Own { tail_start } => {
                 Form::Own { tail_start: tail_start as u64, tail: bytes[tail_start..].to_vec() }

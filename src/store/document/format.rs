@@ -26,6 +26,8 @@ pub struct Reading {
     pub state: State,
     /// Whether the messages had ids of their own (an empty list counts as such).
     pub has_ids: bool,
+    /// The session's id inside the file, where that is another one than the file's name.
+    pub other_id: Option<Value>,
 }
 
 /// How a file may be written to.
@@ -142,7 +144,7 @@ fn read_own(bytes: &[u8], id: &SessionId) -> Option<Reading> {
         revision,
         extra: head.extra,
     };
-    Some(Reading { session, state: State::Own { tail_start }, has_ids: true })
+    Some(Reading { session, state: State::Own { tail_start }, has_ids: true, other_id: None })
 }
 
 /// The message of a line that lacks nothing.
@@ -230,7 +232,7 @@ fn read_foreign(
         Some(format) if format == json!(FORMAT) => None,
         Some(format) => Some(format!("its format is {format}, and this version knows {FORMAT}")),
     };
-    document.shift_remove("session_id");
+    let other_id = document.shift_remove("session_id").filter(|inner| *inner != json!(id));
     document.shift_remove("stats");
     let mut gatherer = Gatherer::new(id, damage);
     let revision = document.shift_remove("revision").and_then(|revision| revision.as_u64()).unwrap_or(0);
@@ -243,6 +245,7 @@ fn read_foreign(
     }
     let mut reading =
         gatherer.finish(Known { user_name, started_at, last_updated, metadata, revision, extra: document }, written_at);
+    reading.other_id = other_id;
     if let Some(newer) = newer {
         reading.state = State::Newer(newer);
     }
@@ -287,6 +290,7 @@ fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateT
         metadata: None,
         extra: Object::new(),
     });
+    let other_id = head.session_id.map(Value::String).filter(|inner| *inner != json!(id));
     let known = Known {
         user_name: head.user_name,
         started_at: head.started_at,
@@ -296,6 +300,7 @@ fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateT
         extra: head.extra,
     };
     let mut reading = gatherer.finish(known, written_at);
+    reading.other_id = other_id;
     if let Some(newer) = newer {
         reading.state = State::Newer(newer);
     }
@@ -505,7 +510,7 @@ impl<'a> Gatherer<'a> {
             revision,
             extra: known.extra,
         };
-        Reading { session, state: State::Foreign { damage: self.damage }, has_ids }
+        Reading { session, state: State::Foreign { damage: self.damage }, has_ids, other_id: None }
     }
 }
 
