@@ -34,7 +34,8 @@ impl AppState {
         options: &ServeOptions,
     ) -> Self {
         let usual = RepliesOptions::default();
-        let default_window_tokens = options.context_tokens.map_or(usual.default_window_tokens, |tokens| tokens as usize);
+        let default_window_tokens =
+            options.context_tokens.map_or(usual.default_window_tokens, |tokens| tokens as usize);
         let replies = Replies::new(store.clone(), assistant, RepliesOptions { default_window_tokens, ..usual });
         Self {
             leptos_options,

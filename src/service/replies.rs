@@ -650,7 +650,7 @@ fn replay(session: &Session, message: &Message) -> ReplyStream {
     };
     let done = ReplyEvent::Done {
         seq: 1,
-        message: message.clone(),
+        message: Box::new(message.clone()),
         revision: session.revision,
         usage: message.metadata.get("usage").cloned(),
     };

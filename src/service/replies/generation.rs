@@ -319,7 +319,7 @@ impl Generation {
                 let revision = moved.map_or(saved.revision, |moved| moved.revision);
                 self.reply.push(|seq| match end {
                     End::Complete | End::Stopped => {
-                        ReplyEvent::Done { seq, message, revision, usage: usage.map(Value::Object) }
+                        ReplyEvent::Done { seq, message: Box::new(message), revision, usage: usage.map(Value::Object) }
                     }
                     End::Failed { code, message } => ReplyEvent::Failed { seq, code: code.to_owned(), message },
                 });

@@ -273,7 +273,7 @@ async fn all(stream: ReplyStream) -> Vec<ReplyEvent> {
 
 fn done(events: &[ReplyEvent]) -> Message {
     match events.last() {
-        Some(ReplyEvent::Done { message, .. }) => message.clone(),
+        Some(ReplyEvent::Done { message, .. }) => Message::clone(message),
         other => panic!("not done: {other:?}"),
     }
 }
