@@ -67,7 +67,7 @@ pub fn App() -> impl IntoView {
         browser::set_root_attribute("data-hydrated", Some(""));
     });
     view! {
-        <Title formatter=|text: String| if text.is_empty() { "Verbatim".to_owned() } else { format!("{text} · Verbatim") }/>
+        <Title formatter=page_title/>
         <a class="skip" href="#main">"To the content"</a>
         <Router>
             <Navigation on_shortcuts=Callback::new(move |()| keys_shown.set(true))/>
@@ -103,4 +103,11 @@ fn listen_to_keys(jump: Jump, keys_shown: RwSignal<bool>) {
         }
     });
     on_cleanup(move || handle.remove());
+}
+
+/// What a window is called that shows a page of this title.
+fn page_title(text: String) -> String {
+    // `leptos_meta` writes the title into the HTML as it is, so it must be markup there, and text in the browser.
+    let text = browser::title_text(text);
+    if text.is_empty() { "Verbatim".to_owned() } else { format!("{text} · Verbatim") }
 }

@@ -13,8 +13,8 @@
 //! - [`client`]: browser-side state without markup; [`components`], [`pages`], [`app`]: the pages.
 //! - `server` (server): router, security, files, shutdown.
 
-// The types of the views are deep.
-#![recursion_limit = "256"]
+// The types of views are nested as deep as the pages are.
+#![recursion_limit = "512"]
 
 pub mod api;
 pub mod app;

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod errors;
+pub mod json;
 pub mod routes;
 pub mod security;
 pub mod state;
@@ -66,7 +67,10 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
     let addr = listener.local_addr().map_err(|error| format!("Cannot listen on {}: {error}.", options.addr))?;
     let state = AppState::new(store, assistant, leptos_options(&site, addr), &options);
     let replies = state.replies.clone();
-    replies.recover().await;
+    let recovered = replies.recover().await.map_err(|error| error.to_string())?;
+    if recovered > 0 {
+        tracing::info!(recovered, "kept what replies had when the server ended the last time");
+    }
     let app = router(state, BodyLimit(options.max_body_mib as usize * 1024 * 1024));
     println!("Verbatim is ready: http://{addr}");
 

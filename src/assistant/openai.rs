@@ -22,12 +22,16 @@ use std::error::Error as _;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use stream::Limits;
 
-/// How long the answer to "which models are there" is believed.
-const STATUS_FRESH: Duration = Duration::from_secs(5);
+/// How long the answer to "which models are there" is believed of a server on this machine, where asking costs nothing.
+const LOCAL_STATUS_FRESH: Duration = Duration::from_secs(5);
+
+/// The same of any other server, where asking would hold up every reply.
+const REMOTE_STATUS_FRESH: Duration = Duration::from_secs(60);
 
 /// How long a failure to ask is believed: long enough that many pages ask once, short enough that nobody waits for it.
 const FAILURE_FRESH: Duration = Duration::from_secs(1);
@@ -159,6 +163,8 @@ pub struct OpenAiOptions {
     pub connect_timeout: Duration,
     /// The longest time in which the models must be listed.
     pub status_timeout: Duration,
+    /// How long their listing is believed.
+    pub status_fresh: Duration,
     /// The longest silence before the first piece of a reply: a model reads the conversation first, on a slow machine for
     /// minutes.
     pub first_timeout: Duration,
@@ -171,6 +177,7 @@ pub struct OpenAiOptions {
 impl OpenAiOptions {
     /// The usual options.
     pub fn new(endpoint: Endpoint) -> Self {
+        let status_fresh = if endpoint.is_local() { LOCAL_STATUS_FRESH } else { REMOTE_STATUS_FRESH };
         Self {
             endpoint,
             key: None,
@@ -179,6 +186,7 @@ impl OpenAiOptions {
             program: None,
             connect_timeout: Duration::from_secs(5),
             status_timeout: Duration::from_secs(5),
+            status_fresh,
             first_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(120),
             max_event_bytes: 8 << 20,
@@ -192,6 +200,8 @@ pub struct OpenAi {
     http: reqwest::Client,
     /// Whether the server refuses `stream_options`, as old ones do.
     refuses_stream_options: AtomicBool,
+    /// Every running reply holds a copy, so that their number is known.
+    in_use: Arc<()>,
     known: tokio::sync::Mutex<Option<Known>>,
 }
 
@@ -218,7 +228,13 @@ impl OpenAi {
             message: "The client for model servers cannot be set up. Verbatim's log says why.".to_owned(),
             cause: cause_of(error),
         })?;
-        Ok(Self { options, http, refuses_stream_options: AtomicBool::new(false), known: tokio::sync::Mutex::new(None) })
+        Ok(Self {
+            options,
+            http,
+            refuses_stream_options: AtomicBool::new(false),
+            in_use: Arc::default(),
+            known: tokio::sync::Mutex::new(None),
+        })
     }
 
     /// Asks the server for its models.
@@ -373,8 +389,11 @@ impl Assistant for OpenAi {
         // Held while asking, so that many who ask at once make one request.
         let mut known = self.known.lock().await;
         if let Some(known) = &*known {
-            let fresh = if known.status.is_ok() { STATUS_FRESH } else { FAILURE_FRESH };
-            if known.at.elapsed() < fresh {
+            let fresh = if known.status.is_ok() { self.options.status_fresh } else { FAILURE_FRESH };
+            // While it answers it is there. And some servers (llama-cpp-python) break a reply off when they are asked
+            // anything else meanwhile.
+            let is_answering = known.status.is_ok() && Arc::strong_count(&self.in_use) > 1;
+            if is_answering || known.at.elapsed() < fresh {
                 return known.status.clone();
             }
         }
@@ -387,13 +406,21 @@ impl Assistant for OpenAi {
         &self,
         request: Request,
     ) -> Result<BoxStream<'static, Result<Event, AssistantError>>, AssistantError> {
+        let in_use = self.in_use.clone();
         let model = match request.model.clone().or_else(|| self.options.model.clone()) {
             Some(model) => model,
             None => self.status().await?.model,
         };
         let models = self.known.lock().await.as_ref().map(|known| known.models.clone()).unwrap_or_default();
         let peer = self.peer(model.clone(), models);
-        let response = self.ask_reply(&request, &model, &peer).await?;
+        let response = match self.ask_reply(&request, &model, &peer).await {
+            Ok(response) => response,
+            Err(error) => {
+                // What was believed of the server may be wrong.
+                *self.known.lock().await = None;
+                return Err(error);
+            }
+        };
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let limits = Limits {
             first_timeout: self.options.first_timeout,
@@ -411,7 +438,8 @@ impl Assistant for OpenAi {
             };
             return Ok(streams::iter(stream::whole(&body, &peer)).boxed());
         }
-        Ok(stream::streamed(response.bytes_stream(), peer, limits))
+        let events = stream::streamed(response.bytes_stream(), peer, limits);
+        Ok(events.inspect(move |_| _ = &in_use).boxed())
     }
 }
 

@@ -32,6 +32,11 @@ pub fn now_ms() -> f64 {
     js_sys::Date::now()
 }
 
+/// A text as `document.title` takes it: as it is.
+pub fn title_text(text: String) -> String {
+    text
+}
+
 /// The moment in the person's zone and language; `None` where the text is no time.
 pub fn local_time(rfc3339: &str, style: TimeStyle) -> Option<String> {
     let moment = crate::model::time::parse(rfc3339)?;

@@ -19,6 +19,11 @@ pub fn now_ms() -> f64 {
     0.0
 }
 
+/// A text as it is written into a page's `<title>`.
+pub fn title_text(text: String) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// The moment in the person's zone and language: not known here.
 pub fn local_time(_rfc3339: &str, _style: TimeStyle) -> Option<String> {
     None

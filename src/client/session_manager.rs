@@ -747,11 +747,11 @@ impl SessionManager {
                 let id = message.id.clone();
                 match self.turn(&id) {
                     Some(turn) => {
-                        turn.message.set(message);
+                        turn.message.set(*message);
                         // Versions and what the model no longer sees hang on the finished message.
                         self.turns.notify();
                     }
-                    None => self.turns.update(|turns| turns.push(new_turn(message))),
+                    None => self.turns.update(|turns| turns.push(new_turn(*message))),
                 }
                 self.leaf.set(Some(id));
                 self.mark_saved(&[]);

@@ -28,7 +28,7 @@ pub enum Part {
         extra: Object,
     },
     /// A structured tool call and its result.
-    Tool(ToolUse),
+    Tool(Box<ToolUse>),
     /// A kind of part that this version does not know, kept as it is.
     #[serde(untagged)]
     Other(Value),

@@ -80,7 +80,7 @@ pub enum ReplyEvent {
         /// Position in the stream.
         seq: u64,
         /// The message as persisted.
-        message: Message,
+        message: Box<Message>,
         /// The session's revision.
         revision: u64,
         /// What the model counted.
@@ -178,7 +178,7 @@ pub fn apply(parts: &mut Vec<Part>, event: &ReplyEvent) {
             Some(Part::Reasoning { text: last, .. }) => last.push_str(text),
             _ => parts.push(Part::reasoning(text.clone(), None)),
         },
-        ReplyEvent::ToolStarted { call_id, name, arguments, .. } => parts.push(Part::Tool(ToolUse {
+        ReplyEvent::ToolStarted { call_id, name, arguments, .. } => parts.push(Part::Tool(Box::new(ToolUse {
             name: name.clone(),
             params: match arguments {
                 Value::String(text) => text.clone(),
@@ -188,7 +188,7 @@ pub fn apply(parts: &mut Vec<Part>, event: &ReplyEvent) {
             call_id: Some(call_id.clone()),
             arguments: Some(arguments.clone()),
             ..ToolUse::default()
-        })),
+        }))),
         ReplyEvent::ToolFinished { call_id, status, result, duration_ms, .. } => {
             let call = parts.iter_mut().rev().find_map(|part| match part {
                 Part::Tool(call) if call.call_id.as_ref() == Some(call_id) => Some(call),

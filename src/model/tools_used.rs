@@ -27,7 +27,7 @@ pub fn of_message(content: &str, parts: Option<&[Part]>) -> Vec<ToolUse> {
     for part in parts {
         match part {
             Part::Tool(call) => {
-                let mut call = call.clone();
+                let mut call = ToolUse::clone(call);
                 if call.context.is_empty() {
                     call.context = first_characters(content, CONTEXT_CHARACTERS).to_owned();
                 }
@@ -258,7 +258,7 @@ mod tests {
     fn structured_calls_and_text_keep_their_order() {
         let parts = [
             Part::text("🛠️ first(1) and "),
-            Part::Tool(ToolUse { name: "second".into(), params: "{}".into(), ..ToolUse::default() }),
+            Part::Tool(Box::new(ToolUse { name: "second".into(), params: "{}".into(), ..ToolUse::default() })),
             Part::reasoning("🛠️ never()", None),
             Part::text("🛠️ third()"),
         ];

@@ -3,7 +3,7 @@
 use super::config::ServeOptions;
 use crate::app::PageSettings;
 use crate::assistant::Assistant;
-use crate::service::replies::Replies;
+use crate::service::replies::{Replies, RepliesOptions};
 use crate::service::sessions::Sessions;
 use crate::store::SessionStore;
 use axum::extract::FromRef;
@@ -33,8 +33,10 @@ impl AppState {
         leptos_options: LeptosOptions,
         options: &ServeOptions,
     ) -> Self {
-        let context_tokens = options.context_tokens.map(|tokens| tokens as usize);
-        let replies = Arc::new(Replies::new(store.clone(), assistant, context_tokens));
+        let usual = RepliesOptions::default();
+        let default_window_tokens =
+            options.context_tokens.map_or(usual.default_window_tokens, |tokens| tokens as usize);
+        let replies = Replies::new(store.clone(), assistant, RepliesOptions { default_window_tokens, ..usual });
         Self {
             leptos_options,
             sessions: Sessions::new(store, replies.clone()),

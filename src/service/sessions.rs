@@ -84,8 +84,8 @@ impl Sessions {
         let session = self.store.load(id).await?;
         let revision = session.revision;
         let running = running
-            .filter(|(_, message_id)| !session.messages.iter().any(|message| message.id == *message_id))
-            .map(|(reply_id, message_id)| Running { reply_id, message_id });
+            .filter(|running| !session.messages.iter().any(|message| message.id == running.message_id))
+            .map(|running| Running { reply_id: running.reply_id, message_id: running.message_id });
         let part = last.is_some() || before.is_some();
         let before = before.map(str::to_owned);
         let (document, total) = off_runtime(move || {
@@ -158,7 +158,7 @@ impl Sessions {
 
     /// Stops what runs in the session and puts it into the trash.
     pub async fn delete(&self, id: &SessionId) -> Result<Success, AppError> {
-        self.replies.stop_session(id).await?;
+        self.replies.stop_session(id).await;
         self.store.delete(id).await?;
         Ok(Success { success: true, message: format!("Session {id} is in the trash and can be restored.") })
     }

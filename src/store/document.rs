@@ -3,6 +3,8 @@
 //! Reading never writes. Nothing that was acknowledged is ever only in memory, and nothing is cut away without a copy.
 
 mod format;
+#[cfg(test)]
+mod tests;
 
 use super::disk::{Disk, DiskFile, Stamp};
 use super::merge::{self, Indexed, Plan};
@@ -76,6 +78,7 @@ impl Document {
         if let Err(error) = named {
             // Not acknowledged, so that it must not stay: a second try with the same id would find it taken.
             let _ = disk.remove(path);
+            let _ = disk.remove(&layout::temporary(path));
             return Err(unwritable(path, &error));
         }
         let form = Form::Own { tail_start: tail_start as u64, tail: bytes[tail_start..].to_vec() };
@@ -92,6 +95,9 @@ impl Document {
         let (bytes, stamp) = disk.read(path).map_err(|error| unreadable(path, &error))?;
         let reading = format::read(&bytes, id, stamp.modified_at())
             .map_err(|why| StoreError::Unreadable(format!("{}: {why}", path.display())))?;
+        if let Some(inner) = &reading.other_id {
+            tracing::warn!(path = %path.display(), %inner, "a session file holds another id than its name; the name counts");
+        }
         let form = match reading.state {
             State::Own { tail_start } => {
                 Form::Own { tail_start: tail_start as u64, tail: bytes[tail_start..].to_vec() }
@@ -222,7 +228,7 @@ impl Document {
             return Ok(());
         }
         let synced = disk.open(&self.path).and_then(|mut file| file.sync());
-        synced.and_then(|()| sync_parent(disk, &self.path)).map_err(|error| unwritable(&self.path, &error))?;
+        synced.and_then(|()| sync_names(disk, &self.path)).map_err(|error| unwritable(&self.path, &error))?;
         self.settled = true;
         Ok(())
     }
@@ -259,7 +265,7 @@ impl Document {
         }
         if !self.settled {
             // The name must be safe too, or a power loss brings back an older file, without what is appended now.
-            sync_parent(disk, &self.path).map_err(|error| unwritable(&self.path, &error))?;
+            sync_names(disk, &self.path).map_err(|error| unwritable(&self.path, &error))?;
         }
         let new_tail_start = tail_start + lines.len() as u64;
         let bytes = [lines.as_bytes(), tail.as_bytes()].concat();
@@ -302,7 +308,7 @@ impl Document {
             return false;
         }
         let mut leaf = self.session.messages.last().map(|message| message.id.as_str());
-        messages.iter().all(|message| std::mem::replace(&mut leaf, Some(&message.id)) == message.parent_id.as_deref())
+        messages.iter().all(|message| leaf.replace(&message.id) == message.parent_id.as_deref())
     }
 
     /// Repairs what a failed write left, now that the disk may be writable again.
@@ -350,7 +356,7 @@ impl Document {
         // From here on the new file is what everybody sees, but it is safe only when its name is.
         let form = Form::Own { tail_start: tail_start as u64, tail: bytes[tail_start..].to_vec() };
         *self = Self::new(&path, session, stamp, form, false);
-        sync_parent(disk, &path).map_err(|error| unwritable(&path, &error))?;
+        sync_names(disk, &path).map_err(|error| unwritable(&path, &error))?;
         self.settled = true;
         Ok(())
     }
@@ -431,6 +437,11 @@ fn extend_summary(summary: &mut Summary, messages: &[Message]) {
 
 fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| disk.sync_folder(folder))
+}
+
+/// Syncs the name of a file in its folder, and the name of that.
+fn sync_names(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    path.ancestors().skip(1).take(2).try_for_each(|folder| disk.sync_folder(folder))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> StoreError {

@@ -288,10 +288,8 @@ impl Inner {
     /// Makes a day folder and its name safe.
     fn make_day(&self, area: Area, day: Day) -> Result<(), StoreError> {
         let folder = self.layout.day(area, day);
-        let made = self
-            .disk
-            .create_folder(&folder)
-            .and_then(|is_new| if is_new { self.disk.sync_folder(&self.layout.area(area)) } else { Ok(()) });
+        // Synced each time: who made it may have been killed before that.
+        let made = self.disk.create_folder(&folder).and_then(|_| self.disk.sync_folder(&self.layout.area(area)));
         made.map_err(|error| StoreError::Unwritable(format!("{}: {error}", folder.display())))
     }
 

@@ -254,7 +254,7 @@ impl Index {
             return work();
         }
         std::thread::scope(|scope| {
-            let helper = scope.spawn(&work);
+            let helper = scope.spawn(work);
             let mut rows = work();
             rows.extend(helper.join().unwrap_or_default());
             rows

@@ -2,7 +2,6 @@
 
 use super::StoreError;
 use crate::model::session::{SessionId, is_id};
-use crate::model::time;
 use chrono::{DateTime, NaiveDate, Utc};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -117,11 +116,6 @@ pub fn damaged_copy(document: &Path, n: u32) -> PathBuf {
 /// The `n`th name for a file in the trash that gives way to a newer one of the same name.
 pub fn replaced(document: &Path, n: u32) -> PathBuf {
     with_suffix(document, &format!(".replaced-{n}"))
-}
-
-/// The day on which a session began, from `started_at` as it stands in the file, else the day of `fallback`.
-pub fn day_of(started_at: &str, fallback: DateTime<Utc>) -> Day {
-    Day::of(time::parse(started_at).unwrap_or(fallback))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

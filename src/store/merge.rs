@@ -1,5 +1,8 @@
 //! What a save does to a session (contracts 3). Pure: the time and new ids come in as arguments.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Save, StoreError};
 use crate::model::message::{DERIVED_FIELDS, Message, MessageInput, Role};
 use crate::model::parts;
@@ -205,6 +208,24 @@ enum Place {
     New(usize),
 }
 
+/// What has been gone through of a save in which messages have ids.
+struct Walk<'a> {
+    /// The message on which the session ended that is shown.
+    leaf: Option<String>,
+    /// The position of the first message that has an id.
+    anchor: usize,
+    /// Where the message before stands.
+    previous: Option<String>,
+    /// Ids under which other content stands, and the siblings that hold what the save says.
+    aliases: HashMap<&'a str, String>,
+}
+
+impl Walk<'_> {
+    fn resolve<'b>(&'b self, id: &'b str) -> &'b str {
+        self.aliases.get(id).map_or(id, String::as_str)
+    }
+}
+
 /// A save in work.
 struct Work<'a> {
     known: Indexed<'a>,
@@ -216,7 +237,7 @@ struct Work<'a> {
     touched: BTreeMap<usize, Object>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
     fn place(&self, id: &str) -> Option<Place> {
         let kept = self.known.positions.get(id).map(|&position| Place::Kept(position));
         kept.or_else(|| self.new_positions.get(id).map(|&position| Place::New(position)))
@@ -236,91 +257,99 @@ impl Work<'_> {
         named.map(str::to_owned).or_else(|| session.messages.last().map(|message| message.id.clone()))
     }
 
+    /// `metadata.active_leaf` as it will be: what is looked for on the shown path must be found there again.
+    fn leaf_after(&self) -> Option<&str> {
+        match self.save.metadata.get("active_leaf") {
+            Some(patched) => patched.as_str(),
+            None => self.known.session.active_leaf(),
+        }
+    }
+
     /// At least one message has an id: each is looked up by it.
     fn merge_by_id(&mut self) -> Result<(), StoreError> {
-        let save = self.save;
-        let leaf = self.active_leaf();
-        let anchor = save.messages.iter().position(|message| message.id.is_some()).unwrap_or(0);
-        let mut previous: Option<String> = None;
-        let mut aliases: HashMap<&str, String> = HashMap::new();
-        for (index, given) in save.messages.iter().enumerate() {
+        let save: &'a Save = self.save;
+        let messages = &save.messages;
+        let mut walk = Walk {
+            leaf: self.active_leaf(),
+            anchor: messages.iter().position(|message| message.id.is_some()).unwrap_or(0),
+            previous: None,
+            aliases: HashMap::new(),
+        };
+        for (index, given) in messages.iter().enumerate() {
             let input = normalized(given);
-            let follows = |previous: &Option<String>| previous.clone().or_else(|| leaf.clone());
-            let Some(given_id) = given.id.as_deref() else {
-                let taken = match (&previous, &given.parent_id) {
-                    (Some(parent), None) => self.child_like(Some(parent), &input),
-                    (_, Some(parent)) => {
-                        let parent = parent.as_deref();
-                        self.child_like(parent.map(|id| aliases.get(id).map_or(id, String::as_str)), &input)
-                    }
-                    (None, None) => self.ancestor_like(anchor, index, &input),
-                };
-                let id = match (taken, &previous) {
-                    (Some(place), _) => {
-                        self.patch(place, &input);
-                        self.message(place).id.clone()
-                    }
-                    (None, Some(_)) => {
-                        let parent = self.parent_of(index, given, &aliases, follows(&previous))?;
-                        let id = (self.new_id)();
-                        self.append(index, id, parent, input)?
-                    }
-                    // Nothing before it tells where it belongs, so its id follows from the first message that has one: sent
-                    // again, the same message is found again.
-                    (None, None) => {
-                        let anchor_id = save.messages[anchor].id.as_deref().unwrap_or_default();
-                        let distance = (anchor - index).to_string();
-                        let id = derived_id(&self.known.session.session_id, &[anchor_id, &distance, &input.content]);
-                        match self.place(&id) {
-                            Some(place) => {
-                                self.patch(place, &input);
-                                id
-                            }
-                            None => {
-                                let parent = self.parent_of(index, given, &aliases, follows(&previous))?;
-                                self.append(index, id, parent, input)?
-                            }
-                        }
-                    }
-                };
-                previous = Some(id);
-                continue;
+            let id = match given.id.as_deref() {
+                Some(id) => self.merge_message(&mut walk, index, id, input)?,
+                None => self.merge_message_without_id(&walk, index, input)?,
             };
-            if !is_id(given_id) {
-                return Err(invalid(index, "id", "must be 1 to 64 letters, digits, hyphens or underscores"));
-            }
-            if save.running.contains(given_id) {
-                previous = Some(given_id.to_owned());
-                continue;
-            }
-            let id = match self.place(given_id) {
-                None => {
-                    let parent = self.parent_of(index, given, &aliases, follows(&previous))?;
-                    self.append(index, given_id.to_owned(), parent, input)?
-                }
-                Some(place) => {
-                    let known = self.message(place);
-                    let same = (&known.role, &known.content) == (&input.role, &input.content);
-                    if same || known.is_server_reply() {
-                        self.patch(place, &input);
-                        given_id.to_owned()
-                    } else {
-                        let parent = known.parent_id.clone();
-                        let id = derived_id(&self.known.session.session_id, &[given_id, &input.content]);
-                        aliases.insert(given_id, id.clone());
-                        match self.place(&id) {
-                            Some(sibling) => {
-                                self.patch(sibling, &input);
-                                id
-                            }
-                            None => self.append(index, id, parent, input)?,
-                        }
-                    }
-                }
-            };
-            previous = Some(id);
+            walk.previous = Some(id);
         }
         Ok(())
+    }
+
+    /// Merges one message under the id that it has, and returns the id under which it stands then.
+    fn merge_message<'b>(
+        &mut self,
+        walk: &mut Walk<'b>,
+        index: usize,
+        given_id: &'b str,
+        input: MessageInput,
+    ) -> Result<String, StoreError> {
+        if !is_id(given_id) {
+            return Err(invalid(index, "id", "must be 1 to 64 letters, digits, hyphens or underscores"));
+        }
+        if self.save.running.contains(given_id) {
+            return Ok(given_id.to_owned());
+        }
+        let Some(place) = self.place(given_id) else {
+            let parent = self.parent_of(index, &input, walk)?;
+            return self.append(index, given_id.to_owned(), parent, input);
+        };
+        let known = self.message(place);
+        if is_like(known, &input) || known.is_server_reply() {
+            self.patch(place, &input);
+            return Ok(given_id.to_owned());
+        }
+        let parent = known.parent_id.clone();
+        let id = derived_id(&self.known.session.session_id, &[given_id, &input.content]);
+        walk.aliases.insert(given_id, id.clone());
+        match self.place(&id) {
+            Some(sibling) => {
+                self.patch(sibling, &input);
+                Ok(id)
+            }
+            None => self.append(index, id, parent, input),
+        }
+    }
+
+    /// Merges one message that has no id while others have, and returns the id under which it stands then.
+    fn merge_message_without_id(
+        &mut self,
+        walk: &Walk<'_>,
+        index: usize,
+        input: MessageInput,
+    ) -> Result<String, StoreError> {
+        let mut id = None;
+        let taken = match (&walk.previous, &input.parent_id) {
+            (_, Some(parent)) => self.child_like(parent.as_deref().map(|id| walk.resolve(id)), &input),
+            (Some(previous), None) => self.child_like(Some(previous), &input),
+            (None, None) => {
+                // Nothing before it tells where it belongs, so its id follows from the first message that has one: sent again,
+                // the same message is found again.
+                let anchor_id = self.save.messages[walk.anchor].id.as_deref().unwrap_or_default();
+                let distance = (walk.anchor - index).to_string();
+                let derived = derived_id(&self.known.session.session_id, &[anchor_id, &distance, &input.content]);
+                let taken = self.place(&derived).or_else(|| self.ancestor_like(walk.anchor, index, &input));
+                id = Some(derived);
+                taken
+            }
+        };
+        if let Some(place) = taken {
+            self.patch(place, &input);
+            return Ok(self.message(place).id.clone());
+        }
+        let parent = self.parent_of(index, &input, walk)?;
+        let id = id.unwrap_or_else(|| (self.new_id)());
+        self.append(index, id, parent, input)
     }
 
     /// No message has an id: an older client posts the whole session as a list, and it is walked from its roots.
@@ -357,7 +386,7 @@ impl Work<'_> {
             }
             levels.push(next);
         }
-        let shown = self.known.session.active_path();
+        let shown = tree::active_path(messages, self.leaf_after());
         let Some(last) = levels.last() else {
             return self.follow_the_leaf(&shown, &parents, inputs);
         };
@@ -428,23 +457,20 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The parent of a new message: what it says, else `follows`.
-    fn parent_of(
-        &self,
-        index: usize,
-        given: &MessageInput,
-        aliases: &HashMap<&str, String>,
-        follows: Option<String>,
-    ) -> Result<Option<String>, StoreError> {
-        match &given.parent_id {
-            None => Ok(follows),
+    /// The parent of a new message: what it says, else the message before it in this save, else the active leaf.
+    fn parent_of(&self, index: usize, input: &MessageInput, walk: &Walk<'_>) -> Result<Option<String>, StoreError> {
+        match &input.parent_id {
+            None => Ok(walk.previous.clone().or_else(|| walk.leaf.clone())),
             Some(None) => Ok(None),
-            Some(Some(parent)) => match aliases.get(parent.as_str()) {
-                Some(sibling) => Ok(Some(sibling.clone())),
+            Some(Some(parent)) => {
+                let parent = walk.resolve(parent);
                 // A running reply will stand there when it is finished.
-                None if self.place(parent).is_some() || self.save.running.contains(parent) => Ok(Some(parent.clone())),
-                None => Err(invalid(index, "parent_id", "names no message of this session")),
-            },
+                if self.place(parent).is_some() || self.save.running.contains(parent) {
+                    Ok(Some(parent.to_owned()))
+                } else {
+                    Err(invalid(index, "parent_id", "names no message of this session"))
+                }
+            }
         }
     }
 
@@ -467,27 +493,23 @@ impl Work<'_> {
 
     /// Merges what a caller says of a known message's metadata.
     fn patch(&mut self, place: Place, input: &MessageInput) {
-        let known = self.message(place);
         let mut patch = input.metadata.clone();
-        if known.is_server_reply() {
-            patch.retain(|key, _| PATCHABLE_OF_REPLIES.contains(&key.as_str()));
-        } else {
-            // `metadata.reply_id` marks what the server made; nobody else may say so of a message that is kept.
-            patch.shift_remove("reply_id");
-            let mut extra = input.extra.clone();
-            if !known.metadata.contains_key("modes") {
-                take_derived(&input.role, &mut patch, &mut extra);
-            }
-        }
-        if patch.is_empty() {
-            return;
-        }
+        let is_reply = self.message(place).is_server_reply();
         let metadata = match place {
             Place::New(position) => &mut self.append[position].metadata,
             Place::Kept(position) => {
                 self.touched.entry(position).or_insert_with(|| self.known.session.messages[position].metadata.clone())
             }
         };
+        if is_reply {
+            patch.retain(|key, _| PATCHABLE_OF_REPLIES.contains(&key.as_str()));
+        } else {
+            // `metadata.reply_id` marks what the server made; nobody else may say so of a message that is kept.
+            patch.shift_remove("reply_id");
+            if !metadata.contains_key("modes") {
+                take_derived(&input.role, &mut patch, &mut input.extra.clone());
+            }
+        }
         merge_patch(metadata, &patch);
     }
 
@@ -531,7 +553,7 @@ fn normalized(input: &MessageInput) -> MessageInput {
     input
 }
 
-/// The messages among `starts` with the same role and content; a hidden one is looked through, because a client that was not
+/// The messages among `starts` with the same role and content; another one that is hidden is looked through, because a client that was not
 /// shown it posts what followed it.
 fn like(messages: &[Message], children: &[Vec<usize>], starts: &[usize], input: &MessageInput) -> Vec<usize> {
     let mut found = Vec::new();
@@ -543,8 +565,7 @@ fn like(messages: &[Message], children: &[Vec<usize>], starts: &[usize], input: 
         }
         if is_like(&messages[position], input) {
             found.push(position);
-        }
-        if messages[position].is_hidden() {
+        } else if messages[position].is_hidden() {
             open.extend(&children[position]);
         }
     }

@@ -93,7 +93,7 @@ async fn a_page_allows_its_own_scripts_by_a_fresh_nonce() {
 async fn what_stands_in_a_session_or_an_address_is_never_markup() {
     let app = TestApp::new();
     let id = app.start().await;
-    let evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>";
+    let evil = "</title></script><script>alert(1)</script><img src=x onerror=alert(1)>";
     let message = serde_json::json!({"id":"m","role":"user","content":evil});
     let reply = serde_json::json!({"id":"n","role":"assistant","content":format!("{evil} [x](javascript:alert(1)) 🛠️ t(<b>)"),
         "metadata":{"model":evil,"modes":{"commander":true}}});
@@ -108,7 +108,12 @@ async fn what_stands_in_a_session_or_an_address_is_never_markup() {
         "/chat/%3Cimg%20src=x%20onerror=alert(1)%3E".into(),
     ] {
         let html = text(app.get(&path).await).await;
-        assert!(!html.contains("<script>alert") && !html.contains("<img src=x"), "{path}");
+        for markup in ["<script>alert", "<img src=x"] {
+            let found = html
+                .find(markup)
+                .map(|at| html[..at].chars().rev().take(200).collect::<String>().chars().rev().collect::<String>());
+            assert_eq!(found, None, "{path} holds {markup}");
+        }
         assert!(!html.contains("href=\"javascript:"), "{path}");
     }
 }

@@ -24,9 +24,8 @@ use verbatim::store::FileStore;
 pub const BODY_LIMIT: usize = 256 * 1024;
 
 pub struct TestApp {
-    pub data: TempDir,
-    pub state: AppState,
     router: Router,
+    _data: TempDir,
 }
 
 impl TestApp {
@@ -45,8 +44,8 @@ impl TestApp {
         let options = CommandLine::parse_from(["verbatim"]).serve;
         let leptos = LeptosOptions::builder().output_name("verbatim").site_root("no-site").build();
         let state = AppState::new(store, assistant, leptos, &options);
-        let router = server::router(state.clone(), BodyLimit(BODY_LIMIT));
-        Self { data, state, router }
+        let router = server::router(state, BodyLimit(BODY_LIMIT));
+        Self { router, _data: data }
     }
 
     /// Sends any request.
@@ -91,11 +90,6 @@ impl TestApp {
     pub async fn start(&self) -> String {
         let answer = self.ok("/api/sessions/start", serde_json::json!({"user_name":"User"})).await;
         answer["session_id"].as_str().unwrap().to_owned()
-    }
-
-    /// The file of a session.
-    pub fn file_of(&self, id: &str) -> PathBuf {
-        find(&self.data.path().join("sessions"), &format!("{id}.json")).expect("the session has a file")
     }
 }
 

@@ -115,7 +115,11 @@ impl Reading {
             Some(Err(EventStreamError::Parser(error))) => return Err(self.peer.not_understood(&error.to_string())),
             Some(Ok(event)) => match event.data.trim() {
                 "" => {}
-                "[DONE]" => self.end(),
+                "[DONE]" => {
+                    // Every server says why it ended; one that only says that it did was interrupted.
+                    self.gatherer.finish_reason.get_or_insert_with(|| "no_finish_reason".to_owned());
+                    self.end();
+                }
                 data => match serde_json::from_str::<Value>(data) {
                     Ok(value) if event.event == "error" && value.get("error").is_none() => {
                         return Err(self.peer.refusal(embedded_status(&value), data));

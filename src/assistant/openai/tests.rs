@@ -231,7 +231,10 @@ async fn tool_calls_are_gathered() {
 #[tokio::test]
 async fn ends_are_told_apart() {
     let one = delta(json!({"content": "one"}));
-    assert_eq!(streamed(&(one.clone() + "data: [DONE]\n\n")).await, [text("one")]);
+    let done = "data: [DONE]\n\n";
+    assert_eq!(streamed(&(one.clone() + &finish("stop") + done)).await, [text("one")]);
+    let unsaid = Ok(Event::CutOff("no_finish_reason".into()));
+    assert_eq!(streamed(&(one.clone() + done)).await, [text("one"), unsaid]);
     assert_eq!(streamed(&(one.clone() + &finish("stop"))).await, [text("one")]);
     assert_eq!(streamed(&(one.clone() + &finish("length"))).await, [text("one"), Ok(Event::CutOff("length".into()))]);
 
@@ -462,4 +465,30 @@ async fn the_status_is_asked_once_and_names_the_models_of_a_wrong_one() {
     assert_eq!(*asked.lock().unwrap(), 1);
     let error = ask(&client).await.remove(0).unwrap_err();
     assert!(error.message.contains("It has: a, b."), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_answers_is_asked_nothing_else() {
+    let asked: Arc<Mutex<u32>> = Arc::default();
+    let count = {
+        let asked = asked.clone();
+        move || async move {
+            *asked.lock().unwrap() += 1;
+            r#"{"data":[{"id":"a"}]}"#
+        }
+    };
+    let play = || async {
+        let one = streams::once(async { Ok::<_, io::Error>(Bytes::from(delta(json!({"content": "one"})))) });
+        ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(one.chain(streams::pending())))
+    };
+    let server = serve(Router::new().route("/v1/models", get(count)).route("/v1/chat/completions", post(play))).await;
+    let client = client_with(server.port(), |options| options.status_fresh = Duration::ZERO);
+    client.status().await.unwrap();
+    let mut events = client.reply(question()).await.unwrap();
+    assert_eq!(events.next().await, Some(text("one")));
+    client.status().await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), 1);
+    drop(events);
+    client.status().await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), 2);
 }

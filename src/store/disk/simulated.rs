@@ -63,7 +63,7 @@ impl SimulatedDisk {
     pub fn fail_operations(&self, first: u64, count: u64, partial: usize) {
         let mut state = self.state();
         state.fail_from = Some(state.operations + first);
-        state.fail_until = state.operations + first.saturating_add(count);
+        state.fail_until = state.operations.saturating_add(first).saturating_add(count);
         state.partial = partial;
     }
 
@@ -77,11 +77,6 @@ impl SimulatedDisk {
     /// How many bytes were written in all.
     pub fn written(&self) -> u64 {
         self.state().written
-    }
-
-    /// How many writing operations there were in all.
-    pub fn operations(&self) -> u64 {
-        self.state().operations
     }
 
     /// The paths of all files.

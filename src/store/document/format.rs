@@ -26,6 +26,8 @@ pub struct Reading {
     pub state: State,
     /// Whether the messages had ids of their own (an empty list counts as such).
     pub has_ids: bool,
+    /// The session's id inside the file, where that is another one than the file's name.
+    pub other_id: Option<Value>,
 }
 
 /// How a file may be written to.
@@ -142,7 +144,7 @@ fn read_own(bytes: &[u8], id: &SessionId) -> Option<Reading> {
         revision,
         extra: head.extra,
     };
-    Some(Reading { session, state: State::Own { tail_start }, has_ids: true })
+    Some(Reading { session, state: State::Own { tail_start }, has_ids: true, other_id: None })
 }
 
 /// The message of a line that lacks nothing.
@@ -230,7 +232,7 @@ fn read_foreign(
         Some(format) if format == json!(FORMAT) => None,
         Some(format) => Some(format!("its format is {format}, and this version knows {FORMAT}")),
     };
-    document.shift_remove("session_id");
+    let other_id = document.shift_remove("session_id").filter(|inner| *inner != json!(id));
     document.shift_remove("stats");
     let mut gatherer = Gatherer::new(id, damage);
     let revision = document.shift_remove("revision").and_then(|revision| revision.as_u64()).unwrap_or(0);
@@ -243,6 +245,7 @@ fn read_foreign(
     }
     let mut reading =
         gatherer.finish(Known { user_name, started_at, last_updated, metadata, revision, extra: document }, written_at);
+    reading.other_id = other_id;
     if let Some(newer) = newer {
         reading.state = State::Newer(newer);
     }
@@ -254,22 +257,24 @@ fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateT
     let lines: Vec<&str> = text.split('\n').collect();
     let mut gatherer = Gatherer::new(id, damage);
     let head = Head::parse(lines[0]);
-    let messages: Vec<Option<Value>> = lines[1..].iter().map(|line| message_line(line)).collect();
+    let messages: Vec<Option<MessageLine>> = lines[1..].iter().map(|line| MessageLine::parse(line)).collect();
     let last_good = messages.iter().rposition(Option::is_some);
     if head.is_none() && last_good.is_none() {
         return None;
     }
     let after_last_good = last_good.map_or(0, |position| position + 1);
     let tail = lines.last().filter(|_| lines.len() > 1).and_then(|line| Tail::parse(line));
-    let bad_before = messages[..after_last_good].iter().any(Option::is_none);
-    let bad_before_tail = tail.is_some() && after_last_good + 1 != messages.len();
+    let is_whole = |line: &Option<MessageLine>| line.as_ref().is_some_and(|line| line.is_whole);
+    let bad_before = !messages[..last_good.unwrap_or(0)].iter().all(is_whole);
+    let bad_before_tail =
+        tail.is_some() && (after_last_good + 1 != messages.len() || !messages[..after_last_good].iter().all(is_whole));
     if head.is_none() {
         gatherer.damaged("its first line cannot be read");
     } else if bad_before || bad_before_tail {
         gatherer.damaged("a line that is not the last one cannot be read");
     }
-    for value in messages.into_iter().flatten() {
-        gatherer.push(value);
+    for line in messages.into_iter().flatten() {
+        gatherer.push(line.message);
     }
     let newer = head.as_ref().and_then(|head| match &head.format {
         Some(format) if *format != json!(FORMAT) => {
@@ -285,6 +290,7 @@ fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateT
         metadata: None,
         extra: Object::new(),
     });
+    let other_id = head.session_id.map(Value::String).filter(|inner| *inner != json!(id));
     let known = Known {
         user_name: head.user_name,
         started_at: head.started_at,
@@ -294,6 +300,7 @@ fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateT
         extra: head.extra,
     };
     let mut reading = gatherer.finish(known, written_at);
+    reading.other_id = other_id;
     if let Some(newer) = newer {
         reading.state = State::Newer(newer);
     }
@@ -301,11 +308,22 @@ fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateT
 }
 
 /// A line that holds a message, as recovery meets it.
-fn message_line(line: &str) -> Option<Value> {
-    let line = line.trim_end_matches('\r');
-    let value: Value = serde_json::from_str(line.strip_suffix(',').unwrap_or(line)).ok()?;
-    let is_message = value.get("role").is_some_and(Value::is_string) && value.get("content").is_some();
-    is_message.then_some(value)
+struct MessageLine {
+    message: Value,
+    /// Whether nothing else stands on it.
+    is_whole: bool,
+}
+
+impl MessageLine {
+    /// Reads the message with which a line begins. Others may follow it on the line: an append replaces the line end before the
+    /// tail by a comma and a line end, and of these two bytes, in two blocks, only the first may have reached the disk.
+    fn parse(line: &str) -> Option<Self> {
+        let mut values = serde_json::Deserializer::from_str(line).into_iter::<Value>();
+        let message = values.next()?.ok()?;
+        let is_message = message.get("role").is_some_and(Value::is_string) && message.get("content").is_some();
+        let rest = line[values.byte_offset()..].trim();
+        is_message.then_some(Self { message, is_whole: rest.is_empty() || rest == "," })
+    }
 }
 
 /// What a file says of a session besides its messages.
@@ -492,7 +510,7 @@ impl<'a> Gatherer<'a> {
             revision,
             extra: known.extra,
         };
-        Reading { session, state: State::Foreign { damage: self.damage }, has_ids }
+        Reading { session, state: State::Foreign { damage: self.damage }, has_ids, other_id: None }
     }
 }
 

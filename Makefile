@@ -1,0 +1,31 @@
+# `make` alone lists what there is. Each target is a script in scripts/, which says what it does.
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test lint fmt bench watch
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install what the build and the tests need and is missing
+	@scripts/setup.sh --tests
+
+build: ## Build what has changed, without starting it
+	@scripts/setup.sh
+	@scripts/build.sh
+
+run:   ## Build what has changed and start the server; ARGS="--help" lists its options
+	@scripts/run.sh $(ARGS)
+
+test:  ## Run every check: form, Rust tests, browser tests; ARGS go to Playwright
+	@scripts/test.sh $(ARGS)
+
+lint:  ## Check the form: rustfmt, clippy for both builds, types, shell scripts
+	@scripts/lint.sh
+
+fmt:   ## Format the Rust code
+	@scripts/fmt.sh
+
+bench: ## Print sizes and memory
+	@scripts/bench.sh
+
+watch: ## Rebuild and reload the page at each change (needs cargo-leptos)
+	@scripts/watch.sh $(ARGS)

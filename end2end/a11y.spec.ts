@@ -1,0 +1,132 @@
+// Every page in its states, light and dark, narrow and wide: axe finds nothing, and nothing scrolls sideways.
+
+import type { Page } from "@playwright/test";
+import { violations } from "./support/axe.ts";
+import { Chat, FAILED_REQUEST, expect, gotoHydrated, test } from "./support/test.ts";
+import type { Verbatim } from "./support/verbatim.ts";
+
+const LONG = "echo " + [
+  "# A heading", "A paragraph with **bold** text, a [link](https://example.org/) and `code`.", "> A quotation", "1. one\n2. two",
+  "| a wide | table | with | many | columns | that | hardly | fit |\n|---|---|---|---|---|---|---|---|\n| 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 |",
+  "```rust\nfn a_function_whose_line_is_far_too_long_for_a_narrow_screen(argument: &str) -> Result<String, Box<dyn std::error::Error>> {}\n```",
+  "averyveryveryveryveryveryveryveryveryveryveryveryveryveryverylongwordthatcannotbebrokenanywhereatall",
+].join("\n\n");
+
+/** Every page, and how to bring it into the state that is checked. */
+const pages: { name: string; open: (page: Page, verbatim: Verbatim) => Promise<void> }[] = [
+  { name: "Chat, empty", open: (page, verbatim) => gotoHydrated(page, `${verbatim.address}/`) },
+  {
+    name: "Chat with a conversation",
+    open: async (page, verbatim) => {
+      const chat = new Chat(page);
+      await chat.open(`${verbatim.address}/`);
+      await chat.ask("think about it");
+      await page.getByRole("switch", { name: "Commander" }).click();
+      await chat.ask(LONG);
+    },
+  },
+  {
+    name: "Chat while a reply runs",
+    open: async (page, verbatim) => {
+      const chat = new Chat(page);
+      await chat.open(`${verbatim.address}/`);
+      await chat.say("slow 1000 50");
+      await expect(chat.replies).toContainText("word3");
+    },
+  },
+  {
+    name: "Chat with a failed reply",
+    open: async (page, verbatim) => {
+      const chat = new Chat(page);
+      await chat.open(`${verbatim.address}/`);
+      await chat.say("fail");
+      await expect(page.getByRole("button", { name: "Try again" })).toBeVisible();
+    },
+  },
+  {
+    name: "Chat with the browser of sessions open",
+    open: async (page, verbatim) => {
+      putSessions(verbatim);
+      const chat = new Chat(page);
+      await chat.open(`${verbatim.address}/chat/abc123def456`);
+      await chat.sessions.click();
+      await expect(page.getByRole("dialog")).toContainText("What's the time?");
+    },
+  },
+  { name: "Sessions, empty", open: (page, verbatim) => gotoHydrated(page, `${verbatim.address}/sessions`) },
+  {
+    name: "Sessions with a list",
+    open: async (page, verbatim) => {
+      putSessions(verbatim);
+      await gotoHydrated(page, `${verbatim.address}/sessions`);
+      await expect(page.getByRole("main")).toContainText("What's the time?");
+    },
+  },
+  {
+    name: "Sessions with details",
+    open: async (page, verbatim) => {
+      putSessions(verbatim);
+      await gotoHydrated(page, `${verbatim.address}/sessions/abc123def456`);
+      await expect(page.getByRole("region", { name: "Session details" })).toContainText("Let me check...");
+    },
+  },
+  {
+    name: "an unknown session",
+    open: (page, verbatim) => gotoHydrated(page, `${verbatim.address}/sessions/0123456789abcdef0123456789abcdef`),
+  },
+  { name: "an unknown address", open: (page, verbatim) => gotoHydrated(page, `${verbatim.address}/nowhere`) },
+];
+
+function putSessions(verbatim: Verbatim): void {
+  verbatim.putFixture("stored-chat.json", "2026-02-09", "abc123def456");
+  verbatim.putFixture("stored-voice.json", "2026-02-09", "def67890");
+}
+
+for (const { name, open } of pages) {
+  test(name, async ({ page, verbatim, problems }) => {
+    if (name.startsWith("an unknown")) problems.expect(FAILED_REQUEST);
+    await page.emulateMedia({ reducedMotion: "reduce" });
+    await open(page, verbatim);
+    for (const colorScheme of ["light", "dark"] as const) {
+      for (const width of [320, 1280]) {
+        await test.step(`${colorScheme}, ${width} px`, async () => {
+          await page.emulateMedia({ colorScheme });
+          await page.setViewportSize({ width, height: 800 });
+          expect.soft(await violations(page), `${colorScheme}, ${width} px`).toEqual([]);
+          const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+          expect.soft(overflow, `pixels that scroll sideways at ${width} px, ${colorScheme}`).toBeLessThanOrEqual(0);
+        });
+      }
+    }
+  });
+}
+
+test("a chat works by the keyboard alone", async ({ page, verbatim }) => {
+  const chat = new Chat(page);
+  await chat.open(`${verbatim.address}/`);
+  await expect(chat.message).toBeFocused();
+  await page.keyboard.type("echo typed");
+  await page.keyboard.press("Enter");
+  await chat.complete();
+  await expect(chat.message).toBeFocused();
+  // Each thing that has the focus shows it and has a name.
+  const seen = new Set<string>();
+  for (let presses = 0; presses < 40; presses += 1) {
+    await page.keyboard.press("Tab");
+    const focused = await page.evaluate(() => {
+      const element = document.activeElement;
+      if (!(element instanceof HTMLElement) || element === document.body) return null;
+      const style = getComputedStyle(element);
+      return {
+        text: `${element.tagName} ${element.getAttribute("aria-label") ?? element.innerText ?? ""}`.trim(),
+        visible: style.outlineStyle !== "none" || style.boxShadow !== "none",
+      };
+    });
+    if (!focused) continue;
+    expect(focused.visible, `the focus is seen on ${focused.text}`).toBe(true);
+    seen.add(focused.text);
+  }
+  for (const name of ["New session", "Sessions"]) {
+    expect([...seen].some((text) => text.includes(name)), `${name} is reached, of ${[...seen].join(", ")}`).toBe(true);
+  }
+});

@@ -1,0 +1,417 @@
+// The Chat page: from the first message to the conversation of yesterday.
+
+import type { Page } from "@playwright/test";
+import { MODEL } from "./support/fake_openai.ts";
+import { Chat, FAILED_REQUEST, expect, gotoHydrated, hydrated, test } from "./support/test.ts";
+import type { Verbatim } from "./support/verbatim.ts";
+
+/** The numbered words of `stream N` and `slow N MS`. */
+function words(count: number): string {
+  return Array.from({ length: count }, (_, index) => `word${index + 1}`).join(" ");
+}
+
+/** The reply's text as far as it consists of numbered words: how many stand there, all in order. */
+async function numberedWords(chat: Chat): Promise<number> {
+  const shown = (await chat.replies.last().innerText()).match(/word\d+/g) ?? [];
+  expect(shown.join(" ")).toBe(words(shown.length));
+  return shown.length;
+}
+
+/** Waits until at least so many numbered words of the reply are shown. */
+async function atLeast(chat: Chat, count: number): Promise<void> {
+  await expect.poll(() => numberedWords(chat), { timeout: 20_000 }).toBeGreaterThanOrEqual(count);
+}
+
+/** The newest session's id, by the API. */
+async function newestId(verbatim: Verbatim): Promise<string> {
+  return (await verbatim.post("list", { limit: 1, offset: 0 })).sessions[0].session_id;
+}
+
+test.describe("the first visit", () => {
+  test("is empty, says who answers, and keeps nothing", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await expect(page).toHaveTitle(/Verbatim/);
+    await expect(page.getByRole("main")).toContainText(/scripted/i);
+    await expect(page.getByRole("article")).toHaveCount(0);
+    await expect(chat.message).toBeFocused();
+    await expect(chat.message).toHaveValue("");
+    expect(verbatim.sessionsOnDisk()).toEqual([]);
+  });
+});
+
+test.describe("without an assistant", () => {
+  // The port of the discard service, on which nothing listens.
+  test.use({ assistant: ["--assistant", "openai", "--openai-url", "http://127.0.0.1:9/v1"] });
+
+  test("the page says what to do, and keeps what is sent all the same", async ({ page, verbatim, problems }) => {
+    // The server answers 503 to the reply that nobody can give.
+    problems.expect(FAILED_REQUEST);
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await expect(page.getByRole("main")).toContainText("127.0.0.1:9");
+    await chat.say("Is anybody there?");
+    await expect(page.getByRole("button", { name: "Try again" })).toBeVisible();
+    await expect(chat.yours).toHaveText([/Is anybody there\?/]);
+    expect(verbatim.theSession().messages[0]?.content).toBe("Is anybody there?");
+  });
+});
+
+test.describe("a reply", () => {
+  test("streams in, ends, and is kept", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.say("slow 30 60");
+    await expect(chat.yours).toHaveText(/slow 30 60/);
+    await expect(chat.stop).toBeVisible();
+    await expect(chat.send).toHaveCount(0);
+    await atLeast(chat, 3);
+    expect(await numberedWords(chat), "shown piece by piece").toBeLessThan(30);
+    await chat.complete();
+    expect(await numberedWords(chat)).toBe(30);
+    expect(verbatim.theSession().messages.map(({ role, content }) => ({ role, content }))).toEqual([
+      { role: "user", content: "slow 30 60" },
+      { role: "assistant", content: words(30) },
+    ]);
+  });
+
+  test("is rendered as Markdown, and its code can be copied", async ({ page, context, verbatim }) => {
+    await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo **bold**, *leaning*, `code`\n\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```rust\nfn main() {}\n```");
+    const reply = chat.replies.last();
+    await expect(reply.locator("strong")).toHaveText("bold");
+    await expect(reply.locator("em")).toHaveText("leaning");
+    await expect(reply.locator("li")).toHaveText(["one", "two"]);
+    await expect(reply.locator("td")).toHaveText(["1", "2"]);
+    await expect(reply.locator("pre code")).toHaveText(/fn main\(\) \{\}/);
+    await reply.locator("pre").hover();
+    await reply.getByRole("button", { name: /copy code|^copy$/i }).first().click();
+    await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toContain("fn main() {}");
+  });
+
+  test("cannot run script, whatever it holds", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    const attack = [
+      `<script>window.hacked = 1</script><img src="x" onerror="window.hacked = 1"><svg onload="window.hacked = 1">`,
+      `<iframe srcdoc="<script>parent.hacked = 1</script>"></iframe><a href="javascript:window.hacked=1">raw</a>`,
+      `[one](javascript:window.hacked=1) [two](JaVaScRiPt:window.hacked=1) [three](java&#10;script:window.hacked=1)`,
+      `[four](data:text/html,<script>opener.hacked=1</script>) [five](vbscript:x) ![six](x" onerror="window.hacked=1)`,
+      `[good](https://example.org/)`,
+    ].join("\n\n");
+    await chat.ask(`echo ${attack}`);
+    for (const article of [chat.yours.last(), chat.replies.last()]) {
+      await expect(article.locator("script, img, iframe, object, embed, style, [onerror], [onload]")).toHaveCount(0);
+      expect(
+        await article
+          .locator("a[href]")
+          .evaluateAll((links) => links.map((link) => (link as HTMLAnchorElement).protocol).filter((p) => !/^https?:$/.test(p))),
+      ).toEqual([]);
+    }
+    const good = chat.replies.last().getByRole("link", { name: "good" });
+    await expect(good).toHaveAttribute("href", "https://example.org/");
+    await expect(good).toHaveAttribute("rel", /noopener/);
+    for (const name of ["one", "two", "three", "four", "five"]) {
+      const text = chat.replies.last().getByText(name, { exact: true });
+      if ((await text.count()) > 0) await text.first().click();
+    }
+    expect(await page.evaluate(() => "hacked" in window)).toBe(false);
+    // The same after a reload, when the server renders it.
+    await page.reload();
+    await hydrated(page);
+    await expect(chat.replies).toHaveCount(1);
+    expect(await page.evaluate(() => "hacked" in window)).toBe(false);
+  });
+
+  test("can be stopped and keeps what it has", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.say("slow 500 50");
+    await atLeast(chat, 3);
+    await chat.stop.click();
+    await chat.complete();
+    const shown = await numberedWords(chat);
+    expect(shown).toBeLessThan(500);
+    const kept = verbatim.theSession().messages[1];
+    expect(kept?.metadata.stopped).toBe(true);
+    expect(kept?.content).toBe(words(shown));
+  });
+
+  test("that failed says so, keeps its text, and can be tried again", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.say("fail");
+    const again = page.getByRole("button", { name: "Try again" });
+    await expect(again).toBeVisible();
+    await expect(page.getByRole("main")).toContainText("failed, as it was told to");
+    await expect(chat.replies.last()).toContainText("This reply fails in the mid");
+    await expect(chat.send).toBeVisible();
+    await again.click();
+    await expect.poll(() => verbatim.theSession().messages.length).toBe(3);
+    await expect(again).toBeVisible();
+    await expect(chat.replies).toHaveCount(1);
+    const [question, first, second] = verbatim.theSession().messages;
+    expect([first?.parent_id, second?.parent_id]).toEqual([question?.id, question?.id]);
+    expect(first?.metadata.error).toBeTruthy();
+  });
+
+  test("shows its reasoning on demand", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("think first this, then that");
+    const reply = chat.replies.last();
+    const reasoning = reply.getByText("first this, then that");
+    await expect(reasoning).toBeHidden();
+    await reply.locator("summary", { hasText: /thought|reasoning/i }).click();
+    await expect(reasoning).toBeVisible();
+    expect(verbatim.theSession().messages[1]?.parts?.map((part) => part.type)).toEqual(["reasoning", "text"]);
+  });
+
+  test("keeps the modes that the person allowed", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    const commander = page.getByRole("switch", { name: "Commander" });
+    const webSearch = page.getByRole("switch", { name: "Web search" });
+    await expect(commander).not.toBeChecked();
+    await commander.click();
+    await expect(commander).toBeChecked();
+    await expect(webSearch).not.toBeChecked();
+    await chat.ask("hello");
+    for (const message of verbatim.theSession().messages) {
+      expect(message.metadata.modes).toEqual({ commander: true, webSearch: false });
+    }
+    await expect(chat.replies.last()).toContainText("CMD");
+    await expect(chat.replies.last()).not.toContainText("WEB");
+  });
+});
+
+test.describe("sessions", () => {
+  test("the header holds the id and the save state; a new session begins and the first is found again", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo the first conversation");
+    const first = await newestId(verbatim);
+    await expect(chat.sessionId).toContainText(first.slice(0, 8));
+    await expect(page).toHaveURL(new RegExp(`/chat/${first}$`));
+
+    await chat.newSession.click();
+    await expect(page.getByRole("article")).toHaveCount(0);
+    await chat.ask("echo the second conversation");
+    const second = await newestId(verbatim);
+    expect(second).not.toBe(first);
+    await expect(chat.sessionId).toContainText(second.slice(0, 8));
+
+    await chat.sessions.click();
+    const browser = page.getByRole("dialog");
+    await expect(browser).toContainText("the second conversation");
+    await browser.getByText("the first conversation").first().click();
+    await expect(page).toHaveURL(new RegExp(`/chat/${first}$`));
+    await expect(browser).toBeHidden();
+    await expect(chat.yours).toHaveText([/the first conversation/]);
+    await expect(chat.replies).toHaveText([/the first conversation/]);
+    // It goes on where it ended.
+    await chat.ask("echo more of the first");
+    await expect(chat.replies).toHaveCount(2);
+    expect((await verbatim.post("load", { session_id: first })).messages).toHaveLength(4);
+  });
+
+  test("Enter sends, Shift and Enter begin a new line", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.message.pressSequentially("echo one");
+    await chat.message.press("Shift+Enter");
+    await chat.message.pressSequentially("two");
+    await chat.message.press("Enter");
+    await chat.complete();
+    await expect.poll(() => verbatim.theSession().messages[0]?.content).toBe("echo one\ntwo");
+    await expect(chat.message).toHaveValue("");
+  });
+
+  test("an unknown id says so and shows the way back", async ({ page, verbatim, problems }) => {
+    problems.expect(FAILED_REQUEST);
+    const response = await page.goto(`${verbatim.address}/chat/0123456789abcdef0123456789abcdef`);
+    expect(response?.status()).toBe(404);
+    await hydrated(page);
+    await page.getByRole("main").getByRole("link", { name: /sessions/i }).click();
+    await expect(page).toHaveURL(/\/sessions$/);
+  });
+
+  test("an address that is none says so and shows the way back", async ({ page, verbatim, problems }) => {
+    problems.expect(FAILED_REQUEST);
+    const response = await page.goto(`${verbatim.address}/nowhere`);
+    expect(response?.status()).toBe(404);
+    await expect(page.getByRole("link", { name: /chat|sessions/i }).first()).toBeVisible();
+  });
+});
+
+test.describe("nothing is lost", () => {
+  test("a reload in mid-reply joins it again", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.say("slow 40 100");
+    await atLeast(chat, 5);
+    await page.reload();
+    await hydrated(page);
+    await expect(chat.stop).toBeVisible();
+    await atLeast(chat, 6);
+    await chat.complete();
+    await expect(chat.replies).toHaveCount(1);
+    expect(await numberedWords(chat)).toBe(40);
+    expect(verbatim.theSession().messages.map((message) => message.content)).toEqual(["slow 40 100", words(40)]);
+  });
+
+  test("a draft survives a reload", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.message.fill("half a thou");
+    await page.reload();
+    await hydrated(page);
+    await expect(chat.message).toHaveValue("half a thou");
+    await chat.ask("hello");
+    await chat.message.fill("another half");
+    await page.reload();
+    await hydrated(page);
+    await expect(chat.message).toHaveValue("another half");
+    await expect(chat.yours).toHaveText([/hello/]);
+  });
+
+  test("a killed server has, after its restart, the text up to at most a second before", async ({ page, verbatim, problems }) => {
+    problems.expect(/Failed to load resource|ERR_|network/i);
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.say("slow 400 50");
+    await atLeast(chat, 10);
+    const early = await numberedWords(chat);
+    // Twenty-five words take at least 1.25 s.
+    await atLeast(chat, early + 25);
+    await verbatim.kill();
+    await verbatim.start();
+    const kept = verbatim.theSession().messages;
+    expect(kept).toHaveLength(2);
+    expect(kept[1]?.metadata.error).toBe("interrupted");
+    expect(kept[1]?.content.startsWith(words(early))).toBe(true);
+    await page.reload();
+    await hydrated(page);
+    await expect(chat.replies).toHaveCount(1);
+    expect(await numberedWords(chat)).toBe(kept[1]?.content.split(" ").length);
+    await expect(page.getByRole("button", { name: "Try again" })).toBeVisible();
+    await chat.ask("echo and on it goes");
+    await expect(chat.replies.last()).toContainText("and on it goes");
+  });
+
+  test("what is sent while the server is away is sent when it is back", async ({ page, verbatim, problems }) => {
+    problems.expect(/Failed to load resource|ERR_|network/i);
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo before");
+    await verbatim.stop();
+    await chat.say("echo while away");
+    await expect(chat.saveState).toContainText(/not saved/i);
+    await expect(chat.yours.last()).toContainText("echo while away");
+    await verbatim.start();
+    await expect(chat.saveState).toHaveText(/^\s*saved/i, { timeout: 30_000 });
+    await expect(chat.replies).toHaveCount(2, { timeout: 30_000 });
+    await chat.complete();
+    expect(verbatim.theSession().messages.map((message) => message.content)).toEqual([
+      "echo before",
+      "before",
+      "echo while away",
+      "while away",
+    ]);
+  });
+
+  test("what is sent while the server is away survives a reload", async ({ page, verbatim, problems }) => {
+    problems.expect(/Failed to load resource|ERR_|network/i);
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await verbatim.stop();
+    // There is not even a session yet.
+    await chat.say("echo the very first words");
+    await expect(chat.saveState).toContainText(/not saved/i);
+    await page.reload().catch(() => "the server is away");
+    await verbatim.start();
+    await gotoHydrated(page, `${verbatim.address}/`);
+    await expect(chat.yours).toHaveText([/the very first words/]);
+    await expect(chat.replies).toHaveText([/the very first words/], { timeout: 30_000 });
+    await chat.complete();
+    expect(verbatim.theSession().messages.map((message) => message.content)).toEqual([
+      "echo the very first words",
+      "the very first words",
+    ]);
+  });
+
+  test("two tabs keep all turns, and each catches up", async ({ page, context, verbatim }) => {
+    const here = new Chat(page);
+    await here.open(`${verbatim.address}/`);
+    await here.ask("echo from here");
+    const other: Page = await context.newPage();
+    const there = new Chat(other);
+    await there.open(page.url());
+    await expect(there.replies).toHaveCount(1);
+    await there.ask("echo from there");
+    await page.bringToFront();
+    await expect(here.replies).toHaveCount(2);
+    await expect(here.replies.last()).toContainText("from there");
+    await here.ask("echo from here again");
+    await other.bringToFront();
+    await expect(there.replies).toHaveCount(3);
+    expect(verbatim.theSession().messages.map((message) => message.content)).toEqual([
+      "echo from here",
+      "from here",
+      "echo from there",
+      "from there",
+      "echo from here again",
+      "from here again",
+    ]);
+  });
+
+  test("two tabs see the same reply stream in", async ({ page, context, verbatim }) => {
+    const here = new Chat(page);
+    await here.open(`${verbatim.address}/`);
+    await here.ask("echo hello");
+    await here.say("slow 60 80");
+    await atLeast(here, 2);
+    const there = new Chat(await context.newPage());
+    await there.open(page.url());
+    await atLeast(there, 4);
+    await expect(there.stop).toBeVisible();
+    await there.complete();
+    expect(await numberedWords(there)).toBe(60);
+    await page.bringToFront();
+    await here.complete();
+    expect(await numberedWords(here)).toBe(60);
+  });
+});
+
+test.describe("with a model server", () => {
+  test.use({ assistant: "openai" });
+
+  test("the conversation opens by itself after a restart, and the next reply knows all of it", async ({ page, verbatim, openai }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await expect(page.getByRole("main")).toContainText(MODEL);
+    await chat.ask("My name is Ada.");
+    await chat.ask("I live in London.");
+    await expect(chat.replies.last()).toContainText("first of all «My name is Ada.»");
+    await page.goto("about:blank");
+    await verbatim.stop();
+    await verbatim.start();
+
+    await chat.open(`${verbatim.address}/`);
+    await expect(chat.yours).toHaveText([/My name is Ada\./, /I live in London\./]);
+    await expect(chat.replies).toHaveCount(2);
+    await chat.ask("What do you know of me?");
+    await expect(chat.replies.last()).toContainText("I was sent 3 of your messages and 2 of mine.");
+
+    const sent = openai.requests.at(-1);
+    expect(sent?.stream).toBe(true);
+    expect(sent?.messages[0]?.role).toBe("system");
+    const kept = verbatim.theSession().messages.slice(0, -1);
+    expect(sent?.messages.slice(1).map(({ role, content }) => ({ role, content }))).toEqual(
+      kept.map(({ role, content }) => ({ role, content })),
+    );
+    expect(kept).toHaveLength(5);
+  });
+});

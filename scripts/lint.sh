@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Checks the form of the code: rustfmt, clippy for both builds, the types of the browser tests, shellcheck where it is installed.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+scripts/setup.sh
+status=0
+try "rustfmt" cargo fmt --all --check
+# The profiles are those of the builds, so that macros and build scripts are compiled once for both.
+try "clippy, server" cargo clippy --locked --release --workspace --features ssr --all-targets -- -D warnings
+try "clippy, browser" cargo clippy --locked --profile wasm-release --lib --features hydrate \
+    --target wasm32-unknown-unknown -- -D warnings
+try "TypeScript" npm run --silent check
+if command -v shellcheck >/dev/null; then
+    try "shellcheck" shellcheck -x scripts/*.sh .ci/run
+fi
+exit $status

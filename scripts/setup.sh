@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Brings what the build needs, and with --tests what the tests need too. What is there already is left alone.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+case "${1:-}" in
+'' | --tests) ;;
+*) fail "usage: scripts/setup.sh [--tests]" ;;
+esac
+
+check_programs() {
+    command -v cargo >/dev/null ||
+        fail "Rust is missing. Install it with rustup (see rustup.rs), open a new shell and run this again."
+    command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
+        fail "A C compiler is missing. On Debian or Ubuntu type: sudo apt-get install build-essential"
+    if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+        fail "Node.js with npm is missing. Install version 20 or later (see nodejs.org) and run this again."
+    fi
+    local major
+    major=$(node -p 'process.versions.node.split(".")[0]')
+    [ "$major" -ge 20 ] || fail "Node.js $(node --version) is too old. Install version 20 or later and run this again."
+}
+
+wasm_target_is_there() {
+    [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib" ]
+}
+
+add_wasm_target() {
+    command -v rustup >/dev/null ||
+        fail "This Rust cannot compile for browsers and rustup, which would add that, is missing. See rustup.rs."
+    rustup target add wasm32-unknown-unknown ||
+        fail "rustup could not add the target wasm32-unknown-unknown. Check the network and run this again."
+}
+
+# The packages that node_modules holds, by the lock file they came from.
+npm_stamp=node_modules/.verbatim-lock
+npm_packages_are_there() {
+    [ -f "$npm_stamp" ] && cmp -s package-lock.json "$npm_stamp"
+}
+
+npm_packages() {
+    # The browser of the tests is Debian's, see below.
+    PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund --loglevel=error
+    cp package-lock.json "$npm_stamp"
+}
+
+# Prints the browser of the tests: what CHROMIUM names, else the usual names on PATH.
+browser() {
+    local name
+    for name in ${CHROMIUM:+"$CHROMIUM"} chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$name" && return 0
+    done
+    return 1
+}
+
+emoji_font_is_there() {
+    command -v fc-list >/dev/null && [ -n "$(fc-list ':charset=1f6e0' family)" ]
+}
+
+debian_packages() {
+    if ! command -v apt-get >/dev/null; then
+        fail "Missing for the browser tests: $*. Install Chromium (CHROMIUM=/path/to/it names one) and an emoji font, then run this again."
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        fail "Missing for the browser tests: $*. Type: sudo apt-get update && sudo apt-get install --no-install-recommends $*"
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+check_programs
+wasm_target_is_there || step "Rust: add the target wasm32-unknown-unknown" add_wasm_target
+npm_packages_are_there || step "npm: wasm-opt, Playwright, axe (package-lock.json)" npm_packages
+
+if [ "${1:-}" = --tests ]; then
+    missing=()
+    browser >/dev/null || missing+=(chromium)
+    emoji_font_is_there || missing+=(fontconfig fonts-noto-color-emoji)
+    [ ${#missing[@]} -eq 0 ] || step "Debian: ${missing[*]}" debian_packages "${missing[@]}"
+    if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+        fail "rustfmt or clippy is missing. Type: rustup component add rustfmt clippy"
+    fi
+fi

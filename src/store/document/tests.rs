@@ -1,0 +1,603 @@
+//! Tests of the session file, on a disk that loses power and runs full.
+
+use super::*;
+use crate::model::Object;
+use crate::store::Save;
+use crate::store::disk::simulated::SimulatedDisk;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
+
+const ROOT: &str = "data/sessions";
+
+fn path() -> PathBuf {
+    Path::new(ROOT).join("2026-02-09/abc123def456.json")
+}
+
+fn id() -> SessionId {
+    "abc123def456".parse().unwrap()
+}
+
+fn now() -> DateTime<Utc> {
+    time::parse("2026-02-09T22:00:00Z").unwrap()
+}
+
+/// A disk with the folder of a day.
+fn disk() -> SimulatedDisk {
+    let disk = SimulatedDisk::new(Path::new(ROOT));
+    disk.create_folder(path().parent().unwrap()).unwrap();
+    disk.sync_folder(Path::new(ROOT)).unwrap();
+    disk
+}
+
+fn empty() -> Session {
+    Session {
+        session_id: id(),
+        user_name: "User".into(),
+        started_at: "2026-02-09T21:30:00.000Z".into(),
+        last_updated: "2026-02-09T21:30:00.000Z".into(),
+        metadata: Object::from_iter([("type".to_owned(), json!("chat"))]),
+        messages: Vec::new(),
+        revision: 0,
+        extra: Object::from_iter([("mood".to_owned(), json!([1]))]),
+    }
+}
+
+fn put(bytes: impl AsRef<[u8]>) -> SimulatedDisk {
+    let disk = disk();
+    disk.put(&path(), bytes.as_ref());
+    disk
+}
+
+fn open(disk: &SimulatedDisk) -> Document {
+    Document::open(disk, &path(), &id()).unwrap()
+}
+
+fn text(disk: &SimulatedDisk) -> String {
+    String::from_utf8(disk.read(&path()).unwrap().0).unwrap()
+}
+
+fn copies(disk: &SimulatedDisk) -> usize {
+    disk.files().iter().filter(|path| path.to_string_lossy().contains(".corrupt-")).count()
+}
+
+fn save_of(messages: Value, metadata: Value) -> Save {
+    Save {
+        messages: serde_json::from_value(messages).unwrap(),
+        user_name: None,
+        metadata: serde_json::from_value(metadata).unwrap(),
+        base_revision: None,
+        running: HashSet::new(),
+        now: now(),
+    }
+}
+
+fn save(document: &mut Document, disk: &SimulatedDisk, messages: Value, metadata: Value) -> Result<(), StoreError> {
+    let save = save_of(messages, metadata);
+    document
+        .change(disk, save.now, |known| merge::plan(known, &save, &mut || uuid::Uuid::new_v4().simple().to_string()))
+}
+
+fn say(document: &mut Document, disk: &SimulatedDisk, id: &str) -> Result<(), StoreError> {
+    save(document, disk, json!([{"id":id,"role":"user","content":format!("words of {id}")}]), json!({}))
+}
+
+fn ids(document: &Document) -> Vec<&str> {
+    document.session().messages.iter().map(|message| message.id.as_str()).collect()
+}
+
+#[test]
+fn has_exactly_the_documented_layout() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    let head = r#"{"format":1,"session_id":"abc123def456","user_name":"User","started_at":"2026-02-09T21:30:00.000Z","metadata":{"type":"chat"},"mood":[1],"messages":["#;
+    assert_eq!(
+        text(&disk),
+        format!(
+            "{head}\n{}",
+            r#"],"last_updated":"2026-02-09T21:30:00.000Z","revision":0,"stats":{"total_messages":0,"user_messages":0,"assistant_messages":0,"errors":0}}"#
+        )
+    );
+    say(&mut document, &disk, "a").unwrap();
+    say(&mut document, &disk, "b").unwrap();
+    let a = r#"{"id":"a","parent_id":null,"role":"user","content":"words of a","timestamp":"2026-02-09T22:00:00.000Z","metadata":{},"rev":1}"#;
+    let b = r#"{"id":"b","parent_id":"a","role":"user","content":"words of b","timestamp":"2026-02-09T22:00:00.000Z","metadata":{},"rev":2}"#;
+    let tail = r#"],"last_updated":"2026-02-09T22:00:00.001Z","revision":2,"stats":{"total_messages":2,"user_messages":2,"assistant_messages":0,"errors":0}}"#;
+    assert_eq!(text(&disk), format!("{head}\n{a},\n{b}\n{tail}"));
+    assert!(matches!(open(&disk).form, Form::Own { .. }));
+    assert_eq!(open(&disk).session(), document.session());
+    assert_eq!(open(&disk).summary(), document.summary());
+}
+
+#[test]
+fn an_append_writes_little_and_a_save_of_nothing_new_writes_nothing() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    let many: Vec<Value> =
+        (0..500).map(|n| json!({"id":format!("m{n}"),"role":"user","content":"x".repeat(100)})).collect();
+    save(&mut document, &disk, json!(many), json!({})).unwrap();
+    let (before, inode) = (disk.written(), document.stamp().inode);
+    let message = json!([{"id":"last","role":"assistant","content":"y".repeat(2000)}]);
+    save(&mut document, &disk, message.clone(), json!({})).unwrap();
+    assert!(disk.written() - before <= 2000 + 1024, "{} bytes", disk.written() - before);
+    assert_eq!(document.stamp().inode, inode, "in place");
+    let (before, revision) = (disk.written(), document.session().revision);
+    save(&mut document, &disk, message, json!({"type":"chat"})).unwrap();
+    assert_eq!((disk.written(), document.session().revision), (before, revision));
+    assert_eq!(open(&disk).summary(), document.summary());
+}
+
+#[test]
+fn summaries_kept_up_by_appends_equal_those_worked_out_anew() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    let steps = [
+        json!([{"id":"s","role":"system","content":"be kind"}]),
+        json!([{"id":"u","role":"user","content":" hello "},{"id":"a","role":"assistant","content":"🛠️ now() x"}]),
+        json!([{"id":"h","role":"user","content":"gone","metadata":{"hidden":true}}]),
+        json!([{"id":"e","role":"assistant","content":"🛠️ now() 🛠️ later()","metadata":{"error":"x"}}]),
+        json!([{"id":"b","parent_id":"u","role":"assistant","content":"branch"}]),
+    ];
+    for step in steps {
+        save(&mut document, &disk, step, json!({})).unwrap();
+        assert_eq!(*document.summary(), document.session().summary());
+        assert_eq!(open(&disk).session(), document.session());
+    }
+}
+
+#[test]
+fn metadata_changes_replace_the_file_and_raise_the_revision() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    let inode = document.stamp().inode;
+    save(
+        &mut document,
+        &disk,
+        json!([{"id":"a","role":"user","content":"words of a","metadata":{"hidden":true}}]),
+        json!({"title":"T"}),
+    )
+    .unwrap();
+    assert_ne!(document.stamp().inode, inode);
+    let read = open(&disk);
+    assert_eq!((read.session().revision, read.session().messages[0].rev), (2, 2));
+    assert_eq!(read.session().metadata["title"], "T");
+    assert_eq!(disk.files(), [path()], "no temporary file is left");
+}
+
+#[test]
+fn files_of_the_older_system_are_read_as_they_are_and_rewritten_at_the_first_change() {
+    let disk = put(include_bytes!("../../../tests/fixtures/stored-chat.json"));
+    let original = text(&disk);
+    let document = open(&disk);
+    let session = document.session();
+    assert_eq!(session.messages[1].content, "🛠️ datetime() Let me check...");
+    assert_eq!(session.messages[1].parent_id.as_deref(), Some(session.messages[0].id.as_str()));
+    assert_eq!((session.revision, document.summary().stats.total_messages), (0, 2));
+    assert_eq!(open(&disk).session(), document.session(), "ids are the same at each reading");
+    assert_eq!(text(&disk), original, "reading writes nothing");
+    let mut document = document;
+    say(&mut document, &disk, "a").unwrap();
+    assert!(text(&disk).starts_with("{\"format\":1,"));
+    assert_eq!(copies(&disk), 0, "nothing was lost, so nothing is copied");
+    assert_eq!(open(&disk).session(), document.session());
+    assert_eq!(ids(&document).len(), 3);
+}
+
+#[test]
+fn an_exported_file_is_read_without_its_derived_fields() {
+    let disk = put(include_bytes!("../../../tests/fixtures/exported-chat.json"));
+    let document = open(&disk);
+    assert!(document.session().messages[1].extra.is_empty());
+    assert_eq!(document.session().messages[1].modes().map(|modes| modes.commander), Some(true));
+    assert_eq!(document.complaint(), None);
+    let disk = put(text(&disk).replace("\"name\": \"datetime\"", "\"name\": \"another\""));
+    assert!(open(&disk).complaint().is_some(), "tool uses that cannot be worked out again are copied first");
+}
+
+#[test]
+fn oddities_of_other_programs_are_read() {
+    let disk = put(include_bytes!("../../../tests/fixtures/oddities.json"));
+    let mut document = open(&disk);
+    let session = document.session();
+    let contents: Vec<&str> = session.messages.iter().map(|message| message.content.as_str()).collect();
+    assert_eq!(
+        contents,
+        [
+            "half \u{FFFD} of it, whole 🛠, no escape \\ud800",
+            "",
+            "[{\"text\":\"x\",\"type\":\"text\"}]",
+            "twice",
+            "twice"
+        ]
+    );
+    assert_eq!(session.messages[3].id, "same");
+    assert_ne!(session.messages[4].id, "same");
+    assert_eq!(session.messages[0].timestamp, session.started_at);
+    assert_eq!(session.messages[1].timestamp, "2026-01-01T00:00:01Z");
+    assert_eq!(session.messages[2].timestamp, "2026-01-01T00:00:01Z");
+    assert_eq!(session.last_updated, "2026-01-01T00:00:01Z");
+    assert_eq!(session.extra["colour"], "blue");
+    assert_eq!(session.session_id, id(), "the file's name rules");
+    say(&mut document, &disk, "a").unwrap();
+    assert_eq!(copies(&disk), 1, "the halves of characters cannot be kept");
+    say(&mut document, &disk, "b").unwrap();
+    assert_eq!(copies(&disk), 1);
+    assert_eq!(open(&disk).session(), document.session());
+}
+
+#[test]
+fn what_is_no_session_is_left_alone() {
+    for bytes in [&b""[..], b"\0\0\0", b"[]", b"{}", b"{\"messages\":3}", b"<html>", b"{\n\"messages\": [\n{\"role\":"]
+    {
+        let disk = put(bytes);
+        assert!(matches!(Document::open(&disk, &path(), &id()), Err(StoreError::Unreadable(_))), "{bytes:?}");
+        assert_eq!(disk.read(&path()).unwrap().0, bytes);
+    }
+    let nested = format!("{{\"messages\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(matches!(Document::open(&put(nested), &path(), &id()), Err(StoreError::Unreadable(_))));
+}
+
+#[test]
+fn a_newer_format_is_only_read() {
+    let disk = put(include_bytes!("../../../tests/fixtures/newer-format.json"));
+    let before = text(&disk);
+    let mut document = open(&disk);
+    assert_eq!(document.session().messages[0].content, "from the future");
+    assert!(matches!(say(&mut document, &disk, "a"), Err(StoreError::ReadOnly(_))));
+    assert_eq!(text(&disk), before);
+}
+
+/// A file of ours with four messages.
+fn four() -> String {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    for id in ["a", "b", "c", "d"] {
+        say(&mut document, &disk, id).unwrap();
+    }
+    text(&disk)
+}
+
+#[test]
+fn a_torn_tail_is_replaced_without_a_copy_wherever_it_tears() {
+    let whole = four();
+    let third = whole.find(",\n{\"id\":\"d\"").unwrap();
+    for end in third..whole.len() {
+        let disk = put(&whole[..end]);
+        let mut document = open(&disk);
+        assert!(ids(&document).starts_with(&["a", "b", "c"]), "cut at {end}");
+        say(&mut document, &disk, "e").unwrap();
+        assert_eq!(copies(&disk), 0, "cut at {end}");
+        assert_eq!(ids(&open(&disk)), ids(&document));
+        assert!(matches!(open(&disk).form, Form::Own { .. }));
+    }
+}
+
+#[test]
+fn a_bad_line_elsewhere_is_copied_first_and_every_readable_line_is_kept() {
+    let whole = four();
+    for (bad, kept) in [
+        (whole.replace("\"words of b\"", "\"words of b"), vec!["a", "c", "d"]),
+        (whole.replace("\"words of d\"", "\"words \0 of d\""), vec!["a", "b", "c"]),
+        (whole.replace("\"user_name\":", "\"user_name\""), vec!["a", "b", "c", "d"]),
+    ] {
+        let disk = put(&bad);
+        let mut document = open(&disk);
+        assert_eq!(ids(&document), kept);
+        assert_eq!(copies(&disk), 0, "reading writes nothing");
+        say(&mut document, &disk, "e").unwrap();
+        let copy = layout::damaged_copy(&path(), 1);
+        assert_eq!(disk.read(&copy).unwrap().0, bad.as_bytes());
+        assert_eq!(ids(&open(&disk)).len(), kept.len() + 1);
+    }
+}
+
+#[test]
+fn a_second_damage_gets_a_second_copy() {
+    let disk = put(four().replace("\"words of b\"", "\"words of b"));
+    disk.put(&layout::damaged_copy(&path(), 1), b"an older copy");
+    say(&mut open(&disk), &disk, "e").unwrap();
+    assert_eq!(disk.read(&layout::damaged_copy(&path(), 1)).unwrap().0, b"an older copy");
+    assert_eq!(copies(&disk), 2);
+}
+
+#[test]
+fn fixtures_of_damage_are_read() {
+    let torn = open(&put(include_bytes!("../../../tests/fixtures/torn-tail.json")));
+    assert_eq!((ids(&torn), torn.complaint()), (vec!["m1", "m2"], None));
+    let bad = open(&put(include_bytes!("../../../tests/fixtures/bad-line.json")));
+    assert_eq!(ids(&bad), ["m1", "m3"]);
+    assert!(bad.complaint().is_some());
+}
+
+#[test]
+fn a_message_line_without_parent_put_there_by_hand_follows_the_one_before() {
+    let by_hand = four().replace("\n],", ",\n{\"role\":\"user\",\"content\":\"by hand\"}\n],");
+    let document = open(&put(by_hand));
+    assert_eq!(document.session().messages[4].parent_id.as_deref(), Some("d"));
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_saving_resumes() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    let mut expected: Vec<String> = Vec::new();
+    for free in 0..400 {
+        let before = text(&disk);
+        disk.run_full(Some(free));
+        let name = format!("m{free}");
+        let refused = say(&mut document, &disk, &name);
+        if refused.is_err() {
+            assert!(matches!(refused, Err(StoreError::Unwritable(_))), "{refused:?}");
+            assert_eq!(text(&disk), before, "the old tail is put back");
+            assert_eq!(ids(&document), expected);
+            assert!(save(&mut document, &disk, json!([]), json!({"title":name})).is_err());
+            disk.run_full(None);
+            say(&mut document, &disk, &name).unwrap();
+        }
+        disk.run_full(None);
+        expected.push(name);
+        assert_eq!(ids(&open(&disk)), expected);
+    }
+}
+
+#[test]
+fn a_write_that_cannot_be_undone_makes_the_session_read_only_until_it_can() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    disk.fail_operations(0, u64::MAX, 40);
+    assert!(matches!(say(&mut document, &disk, "b"), Err(StoreError::Unwritable(_))));
+    assert!(matches!(say(&mut document, &disk, "b"), Err(StoreError::ReadOnly(_))));
+    assert_eq!(ids(&document), ["a"], "it is still read");
+    assert_eq!(ids(&open(&disk)), ["a"], "also by who reads the file");
+    assert!(!document.can_be_forgotten());
+    disk.fail_operations(0, 0, 0);
+    say(&mut document, &disk, "b").unwrap();
+    assert_eq!(ids(&open(&disk)), ["a", "b"]);
+}
+
+#[test]
+fn what_a_killed_server_left_unsynced_is_synced_before_it_is_acknowledged() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    // The write succeeds, then the server is killed before it syncs.
+    disk.fail_operations(1, u64::MAX, 0);
+    say(&mut document, &disk, "b").unwrap_err();
+    disk.fail_operations(0, 0, 0);
+    let mut document = open(&disk);
+    assert_eq!(ids(&document), ["a", "b"]);
+    let written = disk.written();
+    say(&mut document, &disk, "b").unwrap();
+    assert_eq!(disk.written(), written, "it stands there already");
+    disk.lose_power(|_| 0);
+    assert_eq!(ids(&open(&disk)), ["a", "b"]);
+}
+
+#[test]
+fn what_another_program_wrote_between_two_saves_is_kept_and_ours_too() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    let old = text(&disk);
+    say(&mut document, &disk, "b").unwrap();
+    // Another program had read the file before our last save, and writes its own version over it.
+    let theirs =
+        old.replace("\n],", ",\n{\"id\":\"x\",\"parent_id\":\"a\",\"role\":\"user\",\"content\":\"theirs\"}\n],");
+    disk.put(&path(), theirs.as_bytes());
+    document.refresh(&disk).unwrap();
+    assert_eq!(ids(&document), ["a", "x", "b"]);
+    assert!(!document.can_be_forgotten(), "only memory holds b");
+    assert_eq!(text(&disk), theirs);
+    // A save that is repeated is acknowledged only when its message is on the disk again.
+    say(&mut document, &disk, "b").unwrap();
+    assert_eq!(ids(&open(&disk)), ["a", "x", "b"]);
+    assert!(document.can_be_forgotten());
+    // And one that appends in our layout is simply read.
+    let appended = text(&disk).replace(
+        "\n],",
+        ",\n{\"id\":\"y\",\"parent_id\":\"b\",\"role\":\"user\",\"content\":\"y\",\"timestamp\":\"t\"}\n],",
+    );
+    disk.put(&path(), appended.as_bytes());
+    say(&mut document, &disk, "c").unwrap();
+    assert_eq!(ids(&open(&disk)), ["a", "x", "b", "y", "c"]);
+}
+
+#[test]
+fn a_file_that_is_gone_is_not_made_anew() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    disk.remove(&path()).unwrap();
+    assert!(matches!(say(&mut document, &disk, "a"), Err(StoreError::NotFound)));
+    assert!(disk.files().is_empty());
+}
+
+#[test]
+fn create_refuses_a_file_that_is_there_and_leaves_none_that_is_not_safe() {
+    let disk = put("mine");
+    assert!(matches!(Document::create(&disk, &path(), empty()), Err(StoreError::Exists)));
+    for failing in 0..6 {
+        let disk = self::disk();
+        disk.fail_operations(failing, 1, 3);
+        if Document::create(&disk, &path(), empty()).is_err() {
+            assert!(disk.files().is_empty(), "operation {failing}");
+        }
+    }
+}
+
+/// Something that happens to a session.
+#[derive(Clone, Debug)]
+enum Step {
+    /// New messages, the sizes of their contents.
+    Say(Vec<usize>),
+    /// The whole list, as a client without ids knows it, and one more.
+    Post(usize),
+    Title(u8),
+    Hide(usize),
+    /// The server is killed and starts again.
+    Kill,
+    /// The disk fails for some operations.
+    Fail {
+        first: u64,
+        count: u64,
+        partial: usize,
+    },
+    /// The power goes in the middle of a save of so many bytes, at its `after`th operation.
+    LosePower {
+        after: u64,
+        partial: usize,
+        size: usize,
+        seed: u64,
+    },
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop::collection::vec(0usize..1500, 1..4).prop_map(Step::Say),
+        1 => (0usize..800).prop_map(Step::Post),
+        1 => any::<u8>().prop_map(Step::Title),
+        1 => any::<usize>().prop_map(Step::Hide),
+        1 => Just(Step::Kill),
+        2 => (0u64..6, 1u64..6, 0usize..2000).prop_map(|(first, count, partial)| Step::Fail { first, count, partial }),
+        3 => (0u64..8, 0usize..3000, 0usize..3000, any::<u64>())
+            .prop_map(|(after, partial, size, seed)| Step::LosePower { after, partial, size, seed }),
+    ]
+}
+
+/// A choice between `n` things, from a seed (xorshift).
+fn chooser(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed | 1;
+    move |n| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % n
+    }
+}
+
+/// What was acknowledged.
+#[derive(Default)]
+struct Acknowledged {
+    contents: BTreeMap<String, String>,
+    title: Option<Value>,
+    revision: u64,
+}
+
+impl Acknowledged {
+    fn note(&mut self, document: &Document) {
+        let session = document.session();
+        self.contents = session.messages.iter().map(|message| (message.id.clone(), message.content.clone())).collect();
+        self.title = session.metadata.get("title").cloned();
+        self.revision = session.revision;
+    }
+
+    fn check(&self, document: &Document, tried_titles: &[Value]) -> Result<(), TestCaseError> {
+        let found: BTreeMap<&String, &String> =
+            document.session().messages.iter().map(|message| (&message.id, &message.content)).collect();
+        for (id, content) in &self.contents {
+            prop_assert_eq!(found.get(id), Some(&content), "the acknowledged message {} is not there", id);
+        }
+        let title = document.session().metadata.get("title");
+        prop_assert!(
+            title == self.title.as_ref() || title.is_some_and(|title| tried_titles.contains(title)),
+            "the title is {title:?}"
+        );
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_acknowledged_message_is_read_back(steps in prop::collection::vec(any_step(), 1..24)) {
+        let disk = disk();
+        let mut document = Document::create(&disk, &path(), empty()).unwrap();
+        let mut acknowledged = Acknowledged::default();
+        // Not acknowledged, but they may have reached the disk.
+        let mut tried_titles = Vec::new();
+        let mut count = 0;
+        for step in steps {
+            let mut name = || { count += 1; format!("m{count}") };
+            let result = match step {
+                Step::Say(sizes) => {
+                    let messages: Vec<Value> = sizes.iter()
+                        .map(|size| json!({"id":name(),"role":"user","content":"w".repeat(*size)})).collect();
+                    save(&mut document, &disk, json!(messages), json!({}))
+                }
+                Step::Post(size) => {
+                    let mut list: Vec<Value> = document.session().shown().into_iter()
+                        .map(|message| json!({"role":"user","content":message.content})).collect();
+                    list.push(json!({"role":"user","content":format!("{}{}", name(), "p".repeat(size))}));
+                    let (length, known) = (list.len(), document.session().messages.len());
+                    let result = save(&mut document, &disk, json!(list), json!({}));
+                    if result.is_ok() && length == known + 1 {
+                        prop_assert_eq!(document.session().messages.len(), known + 1);
+                    }
+                    result
+                }
+                Step::Title(title) => {
+                    tried_titles.push(json!(title));
+                    save(&mut document, &disk, json!([]), json!({"title":title}))
+                }
+                Step::Hide(which) => {
+                    let messages = &document.session().messages;
+                    if messages.is_empty() { continue; }
+                    let message = &messages[which % messages.len()];
+                    let patch = json!([{"id":message.id,"role":"user","content":message.content,"metadata":{"hidden":true}}]);
+                    save(&mut document, &disk, patch, json!({}))
+                }
+                Step::Kill => {
+                    document = open(&disk);
+                    acknowledged.check(&document, &tried_titles)?;
+                    continue;
+                }
+                Step::Fail { first, count, partial } => {
+                    disk.fail_operations(first, count, partial);
+                    continue;
+                }
+                Step::LosePower { after, partial, size, seed } => {
+                    disk.fail_operations(after, u64::MAX, partial);
+                    let message = json!([{"id":name(),"role":"user","content":"z".repeat(size)}]);
+                    if save(&mut document, &disk, message, json!({})).is_ok() {
+                        acknowledged.note(&document);
+                    }
+                    disk.lose_power(chooser(seed));
+                    document = open(&disk);
+                    acknowledged.check(&document, &tried_titles)?;
+                    continue;
+                }
+            };
+            if result.is_ok() {
+                acknowledged.note(&document);
+                tried_titles.clear();
+                // Also without a kill: the file holds what memory holds.
+                let read = open(&disk);
+                prop_assert_eq!(read.session(), document.session());
+                prop_assert_eq!(read.summary(), document.summary());
+            } else {
+                acknowledged.check(&document, &tried_titles)?;
+            }
+        }
+        disk.lose_power(chooser(7));
+        acknowledged.check(&open(&disk), &tried_titles)?;
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused_but_never_changed(cut in any::<prop::sample::Index>(), byte in any::<u8>(), at in any::<prop::sample::Index>()) {
+        let mut bytes = four().into_bytes();
+        bytes.truncate(cut.index(bytes.len()) + 1);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let disk = put(&bytes);
+        if let Ok(mut document) = Document::open(&disk, &path(), &id()) {
+            prop_assert_eq!(&disk.read(&path()).unwrap().0, &bytes);
+            let known = document.session().messages.len();
+            if say(&mut document, &disk, "new").is_ok() {
+                let read = open(&disk);
+                prop_assert_eq!(read.session().messages.len(), known + 1);
+            }
+        }
+    }
+}
