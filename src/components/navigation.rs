@@ -90,6 +90,7 @@ pub fn Navigation(
             </div>
         </header>
     }
+    .into_any()
 }
 
 #[component]

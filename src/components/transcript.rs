@@ -106,6 +106,7 @@ pub fn TurnView(
             {actions.is_none().then(|| view! { <PlainNote message=message.clone()/> })}
         </article>
     }
+    .into_any()
 }
 
 /// ⚡ CMD and 🌐 WEB.
@@ -156,6 +157,7 @@ fn ReplyBody(message: ArcRwSignal<Message>, is_live: Memo<bool>) -> impl IntoVie
             }
         />
     }
+    .into_any()
 }
 
 /// A text as Markdown. Only blocks whose HTML changes touch the page, so that a selection lives through streaming.
@@ -370,6 +372,7 @@ fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
             }}
         </footer>
     }
+    .into_any()
 }
 
 /// How the assistant's wait is told.

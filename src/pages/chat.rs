@@ -184,6 +184,7 @@ pub fn ChatPage() -> impl IntoView {
             }}
         </Suspense>
     }
+    .into_any()
 }
 
 /// Puts the held session's id into the address where the address only says "the last one".
@@ -368,6 +369,7 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
         />
         <ConfirmDelete asked on_agree=on_delete/>
     }
+    .into_any()
 }
 
 /// The rows of the dialog, asked for while it is open: at its opening, when typing rests, and when something changed.
@@ -613,6 +615,7 @@ fn Transcript(
             }}
         </p>
     }
+    .into_any()
 }
 
 #[component]
@@ -651,6 +654,7 @@ fn Invitation(manager: SessionManager) -> impl IntoView {
             </p>
         </section>
     }
+    .into_any()
 }
 
 /// What to do while no assistant can be reached.

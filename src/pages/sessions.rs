@@ -210,6 +210,7 @@ pub fn SessionsPage() -> impl IntoView {
         </main>
         <ConfirmDelete asked on_agree=on_delete/>
     }
+    .into_any()
 }
 
 #[component]
@@ -288,6 +289,7 @@ fn Tools(filter: Memo<Filter>, on_refresh: Callback<()>) -> impl IntoView {
             </form>
         </div>
     }
+    .into_any()
 }
 
 #[component]
@@ -387,6 +389,7 @@ fn List(listed: Listed, shared: Shared, utc_offset: RwSignal<i32>) -> impl IntoV
                 })
         }}
     }
+    .into_any()
 }
 
 #[component]
@@ -443,6 +446,7 @@ fn SessionRow(row: Summary, shared: Shared) -> impl IntoView {
             </div>
         </li>
     }
+    .into_any()
 }
 
 /// Downloads one session as JSON; the browser streams it to disk.
@@ -590,6 +594,7 @@ fn Details(loaded: Loaded, shared: Shared) -> impl IntoView {
             }}
         </div>
     }
+    .into_any()
 }
 
 /// A place where a search was found, what matched in `<mark>`.
