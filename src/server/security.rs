@@ -18,12 +18,11 @@ pub const MAX_NESTING: usize = 100;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What no answer of ours lets a browser do; a page's own policy, with its nonce, replaces the first.
-///
-/// The referrer stays within the site instead of going nowhere: without any, a form post of ours has the origin `null`.
 const HEADERS: [(&str, &str); 7] = [
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
+    // Not `no-referrer`: with it a browser sends `Origin: null` along with our own forms, and we would refuse them.
     ("referrer-policy", "same-origin"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
