@@ -1,8 +1,8 @@
 // Every page in its states, light and dark, narrow and wide: axe finds nothing, and nothing scrolls sideways.
 
-import type { Page } from "@playwright/test";
+import type { Locator, Page } from "@playwright/test";
 import { violations } from "./support/axe.ts";
-import { Chat, FAILED_REQUEST, expect, gotoHydrated, test } from "./support/test.ts";
+import { Chat, FAILED_REQUEST, OLDER_CHAT, expect, gotoHydrated, test } from "./support/test.ts";
 import type { Verbatim } from "./support/verbatim.ts";
 
 const LONG = "echo " + [
@@ -13,7 +13,7 @@ const LONG = "echo " + [
 ].join("\n\n");
 
 /** Every page, and how to bring it into the state that is checked. */
-const pages: { name: string; open: (page: Page, verbatim: Verbatim) => Promise<void> }[] = [
+const pages: { name: string; olderSessions?: true; open: (page: Page, verbatim: Verbatim) => Promise<void> }[] = [
   { name: "Chat, empty", open: (page, verbatim) => gotoHydrated(page, `${verbatim.address}/`) },
   {
     name: "Chat with a conversation",
@@ -45,10 +45,10 @@ const pages: { name: string; open: (page: Page, verbatim: Verbatim) => Promise<v
   },
   {
     name: "Chat with the browser of sessions open",
+    olderSessions: true,
     open: async (page, verbatim) => {
-      putSessions(verbatim);
       const chat = new Chat(page);
-      await chat.open(`${verbatim.address}/chat/abc123def456`);
+      await chat.open(`${verbatim.address}/chat/${OLDER_CHAT}`);
       await chat.sessions.click();
       await expect(page.getByRole("dialog")).toContainText("What's the time?");
     },
@@ -56,17 +56,17 @@ const pages: { name: string; open: (page: Page, verbatim: Verbatim) => Promise<v
   { name: "Sessions, empty", open: (page, verbatim) => gotoHydrated(page, `${verbatim.address}/sessions`) },
   {
     name: "Sessions with a list",
+    olderSessions: true,
     open: async (page, verbatim) => {
-      putSessions(verbatim);
       await gotoHydrated(page, `${verbatim.address}/sessions`);
       await expect(page.getByRole("main")).toContainText("What's the time?");
     },
   },
   {
     name: "Sessions with details",
+    olderSessions: true,
     open: async (page, verbatim) => {
-      putSessions(verbatim);
-      await gotoHydrated(page, `${verbatim.address}/sessions/abc123def456`);
+      await gotoHydrated(page, `${verbatim.address}/sessions/${OLDER_CHAT}`);
       await expect(page.getByRole("region", { name: "Session details" })).toContainText("Let me check...");
     },
   },
@@ -77,33 +77,32 @@ const pages: { name: string; open: (page: Page, verbatim: Verbatim) => Promise<v
   { name: "an unknown address", open: (page, verbatim) => gotoHydrated(page, `${verbatim.address}/nowhere`) },
 ];
 
-function putSessions(verbatim: Verbatim): void {
-  verbatim.putFixture("stored-chat.json", "2026-02-09", "abc123def456");
-  verbatim.putFixture("stored-voice.json", "2026-02-09", "def67890");
-}
-
-for (const { name, open } of pages) {
-  test(name, async ({ page, verbatim, problems }) => {
-    if (name.startsWith("an unknown")) problems.expect(FAILED_REQUEST);
-    await page.emulateMedia({ reducedMotion: "reduce" });
-    await open(page, verbatim);
-    for (const colorScheme of ["light", "dark"] as const) {
-      for (const width of [320, 1280]) {
-        await test.step(`${colorScheme}, ${width} px`, async () => {
-          await page.emulateMedia({ colorScheme });
-          await page.setViewportSize({ width, height: 800 });
-          expect.soft(await violations(page), `${colorScheme}, ${width} px`).toEqual([]);
-          const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-          expect.soft(overflow, `pixels that scroll sideways at ${width} px, ${colorScheme}`).toBeLessThanOrEqual(0);
-        });
+for (const { name, olderSessions = false, open } of pages) {
+  test.describe(() => {
+    test.use({ olderSessions });
+    test(name, async ({ page, verbatim, problems }) => {
+      if (name.startsWith("an unknown")) problems.expect(FAILED_REQUEST);
+      await page.emulateMedia({ reducedMotion: "reduce" });
+      await open(page, verbatim);
+      for (const colorScheme of ["light", "dark"] as const) {
+        for (const width of [320, 1280]) {
+          await test.step(`${colorScheme}, ${width} px`, async () => {
+            await page.emulateMedia({ colorScheme });
+            await page.setViewportSize({ width, height: 800 });
+            expect.soft(await violations(page), `${colorScheme}, ${width} px`).toEqual([]);
+            const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+            expect.soft(overflow, `pixels that scroll sideways at ${width} px, ${colorScheme}`).toBeLessThanOrEqual(0);
+          });
+        }
       }
-    }
+    });
   });
 }
 
 test("a chat works by the keyboard alone", async ({ page, verbatim }) => {
   const chat = new Chat(page);
   await chat.open(`${verbatim.address}/`);
+  for (let presses = 0; presses < 20 && !(await isFocused(chat.message)); presses += 1) await page.keyboard.press("Tab");
   await expect(chat.message).toBeFocused();
   await page.keyboard.type("echo typed");
   await page.keyboard.press("Enter");
@@ -130,3 +129,7 @@ test("a chat works by the keyboard alone", async ({ page, verbatim }) => {
     expect([...seen].some((text) => text.includes(name)), `${name} is reached, of ${[...seen].join(", ")}`).toBe(true);
   }
 });
+
+function isFocused(locator: Locator): Promise<boolean> {
+  return locator.evaluate((element) => element === document.activeElement);
+}

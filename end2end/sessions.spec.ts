@@ -2,17 +2,7 @@
 
 import fs from "node:fs";
 import type { Locator, Page } from "@playwright/test";
-import { Chat, FAILED_REQUEST, expect, gotoHydrated, hydrated, test } from "./support/test.ts";
-import type { Verbatim } from "./support/verbatim.ts";
-
-const CHAT = "abc123def456";
-const VOICE = "def67890";
-
-/** Puts the two sessions of the older format into the data directory by hand. */
-function putOlderSessions(verbatim: Verbatim): void {
-  verbatim.putFixture("stored-chat.json", "2026-02-09", CHAT);
-  verbatim.putFixture("stored-voice.json", "2026-02-09", VOICE);
-}
+import { Chat, FAILED_REQUEST, OLDER_CHAT as CHAT, OLDER_VOICE as VOICE, expect, gotoHydrated, hydrated, test } from "./support/test.ts";
 
 function exportedFixture(): any {
   return JSON.parse(fs.readFileSync(new URL("../tests/fixtures/exported-chat.json", import.meta.url), "utf8"));
@@ -64,7 +54,7 @@ class Sessions {
 }
 
 test.describe("with sessions of the older format", () => {
-  test.beforeEach(({ verbatim }) => putOlderSessions(verbatim));
+  test.use({ olderSessions: true });
 
   test("each is listed with type, date, counts and preview", async ({ page, verbatim }) => {
     const sessions = new Sessions(page);
@@ -164,6 +154,23 @@ test.describe("with sessions of the older format", () => {
     await expect(sessions.rows).toHaveCount(2);
   });
 
+  test("a file that is put into the folder appears, without a restart", async ({ page, verbatim }) => {
+    const folder = `${verbatim.dataDir}/sessions/2026-02-10`;
+    fs.mkdirSync(folder);
+    const session = JSON.parse(fs.readFileSync(`${verbatim.dataDir}/sessions/2026-02-09/${CHAT}.json`, "utf8"));
+    session.session_id = "byhand";
+    session.messages[0].content = "Put here by hand";
+    fs.writeFileSync(`${folder}/byhand.json`, JSON.stringify(session));
+    const sessions = new Sessions(page);
+    await gotoHydrated(page, `${verbatim.address}/sessions`);
+    // The folders are looked at once a second at most.
+    await expect(async () => {
+      await page.getByRole("button", { name: "Refresh" }).click();
+      await expect(sessions.rows).toHaveCount(3, { timeout: 500 });
+    }).toPass({ timeout: 10_000 });
+    await expect(sessions.row("Put here by hand")).toBeVisible();
+  });
+
   test("Refresh shows what came since", async ({ page, verbatim }) => {
     const sessions = new Sessions(page);
     await gotoHydrated(page, `${verbatim.address}/sessions`);
@@ -229,7 +236,6 @@ test("with nothing kept the page says so and shows the way to a conversation", a
 
 test("an unknown id says so and shows the way back", async ({ page, verbatim, problems }) => {
   problems.expect(FAILED_REQUEST);
-  putOlderSessions(verbatim);
   const response = await page.goto(`${verbatim.address}/sessions/0123456789abcdef0123456789abcdef`);
   expect(response?.status()).toBe(404);
   await hydrated(page);

@@ -43,17 +43,25 @@ export const FAILED_REQUEST = /^console: Failed to load resource/;
 interface Options {
   /** Who answers: the scripted assistant, the fake model server, or a list of options for another. */
   assistant: "scripted" | "openai" | string[];
+  /** Whether two sessions of the older format are in the store when the server starts. */
+  olderSessions: boolean;
 }
+
+/** The ids of the sessions of the older format. */
+export const OLDER_CHAT = "abc123def456";
+export const OLDER_VOICE = "def67890";
 
 interface Fixtures {
   openai: FakeOpenAi;
-  /** A running server; what a test puts on the disk beforehand goes into `prepare`. */
+  /** A running server. */
   verbatim: Verbatim;
   problems: Problems;
 }
 
 export const test = base.extend<Options & Fixtures>({
   assistant: ["scripted", { option: true }],
+
+  olderSessions: [false, { option: true }],
 
   openai: async ({}, use) => {
     const openai = new FakeOpenAi();
@@ -62,7 +70,7 @@ export const test = base.extend<Options & Fixtures>({
     await openai.stop();
   },
 
-  verbatim: async ({ assistant, openai, problems }, use, testInfo) => {
+  verbatim: async ({ assistant, olderSessions, openai, problems }, use, testInfo) => {
     const who =
       assistant === "scripted"
         ? ["--assistant", "scripted"]
@@ -70,6 +78,10 @@ export const test = base.extend<Options & Fixtures>({
           ? ["--assistant", "openai", "--openai-url", openai.url]
           : assistant;
     const verbatim = new Verbatim(who);
+    if (olderSessions) {
+      verbatim.putFixture("stored-chat.json", "2026-02-09", OLDER_CHAT);
+      verbatim.putFixture("stored-voice.json", "2026-02-09", OLDER_VOICE);
+    }
     try {
       await verbatim.start();
       await use(verbatim);
