@@ -33,6 +33,7 @@ pub fn Shortcuts(
             <h2 class="dialog__title" id="keys-title">"Keyboard shortcuts"</h2>
             <dl class="keys">
                 {KEYS
+                    .into_iter()
                     .map(|(keys, what)| {
                         view! {
                             <div class="keys__row">
@@ -41,7 +42,7 @@ pub fn Shortcuts(
                             </div>
                         }
                     })
-                    .to_vec()}
+                    .collect_view()}
             </dl>
             <div class="dialog__actions">
                 <button type="button" class="button" on:click=move |_| is_open.set(false)>"Close"</button>

@@ -332,6 +332,7 @@ fn List(listed: Listed, shared: Shared, utc_offset: RwSignal<i32>) -> impl IntoV
     view! {
         <dl class="facts" aria-label="Counts">
             {facts
+                .into_iter()
                 .map(|(name, value)| {
                     view! {
                         <div class="facts__item">
@@ -340,7 +341,7 @@ fn List(listed: Listed, shared: Shared, utc_offset: RwSignal<i32>) -> impl IntoV
                         </div>
                     }
                 })
-                .to_vec()}
+                .collect_view()}
         </dl>
         {(is_empty && !hits_nothing)
             .then(|| {
