@@ -327,6 +327,11 @@ pub fn focus_id(id: &str) -> bool {
     element.is_some_and(|element| element.focus().is_ok())
 }
 
+/// Whether the person points with something exact, so that giving a field the focus opens no keyboard on the screen.
+pub fn has_fine_pointer() -> bool {
+    window().match_media("(pointer: fine)").ok().flatten().is_some_and(|query| query.matches())
+}
+
 /// Whether the event comes from a field in which one types.
 pub fn is_typing(event: &ev::KeyboardEvent) -> bool {
     event

@@ -125,6 +125,11 @@ pub fn focus_id(_id: &str) -> bool {
     false
 }
 
+/// Whether the person points with something exact.
+pub fn has_fine_pointer() -> bool {
+    false
+}
+
 /// Whether the event comes from a field in which one types.
 pub fn is_typing(_event: &web_sys::KeyboardEvent) -> bool {
     false

@@ -170,7 +170,10 @@ impl SessionManager {
         let seconds = browser::meta("verbatim-autosave-seconds").and_then(|text| text.parse().ok());
         let seconds: u32 = seconds.filter(|&seconds| seconds > 0).unwrap_or(AUTOSAVE_SECONDS);
         browser::every(seconds.saturating_mul(1_000), move || {
-            spawn_local(async move { self.save().await });
+            // What trying again does not help waits for the person.
+            if *self.save_state.read_untracked() != SaveState::Failed {
+                spawn_local(async move { self.save().await });
+            }
         });
         browser::on_window("online", move || spawn_local(async move { self.save().await }));
         browser::on_window("pagehide", move || self.flush_on_exit());
@@ -194,8 +197,9 @@ impl SessionManager {
             }
         });
         Effect::new(move |_| {
-            self.visits.track();
-            self.take_up_work();
+            if self.visits.get() > 0 {
+                self.take_up_work();
+            }
         });
     }
 
@@ -296,10 +300,6 @@ impl SessionManager {
             rev: 0,
             extra: Object::new(),
         };
-        if self.metadata.with_untracked(|metadata| metadata.contains_key("active_leaf")) {
-            // The conversation continues from here: the newest message is the leaf again.
-            self.change_metadata("active_leaf", Value::Null);
-        }
         let id = message.id.clone();
         self.add_unsaved(message);
         self.answer(id);
@@ -452,6 +452,11 @@ impl SessionManager {
         self.inner.with_value(|inner| inner.visit)
     }
 
+    /// Whether a reply runs or something is not saved.
+    pub fn is_at_work(&self) -> bool {
+        self.is_live() || self.inner.with_value(|inner| !inner.dirty.is_empty())
+    }
+
     fn is_live(&self) -> bool {
         self.live.read_untracked().is_some()
     }
@@ -561,6 +566,7 @@ impl SessionManager {
         let visit = self.visit();
         self.live.set(Some(LiveReply::default()));
         self.notice.set(None);
+        self.inner.update_value(|inner| inner.stop_wanted = false);
         if !self.save_state.read_untracked().is_trouble() {
             self.save_state.set(SaveState::Saving);
         }
@@ -603,6 +609,7 @@ impl SessionManager {
                         self.live.set(None);
                         return None;
                     }
+                    self.reconnecting();
                 }
             }
             browser::sleep_or_online(wait_ms(attempt)).await;
@@ -689,9 +696,9 @@ impl SessionManager {
             return AfterRefusal::Ask(ReplyRequest::Rest { reply_id, after_seq: 0 });
         }
         if Trouble::passing(&error).is_some() {
-            match request {
-                ReplyRequest::Answer { .. } => self.not_saved(&error),
-                _ => self.reconnecting(),
+            self.reconnecting();
+            if let ReplyRequest::Answer { .. } = request {
+                self.not_saved(&error);
             }
             return AfterRefusal::Wait;
         }

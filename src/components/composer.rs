@@ -108,6 +108,7 @@ pub fn Composer(
             </div>
         </form>
     }
+    .into_any()
 }
 
 #[component]

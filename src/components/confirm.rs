@@ -53,4 +53,5 @@ pub fn ConfirmDelete<T: Clone + Send + Sync + 'static>(
             </div>
         </dialog>
     }
+    .into_any()
 }

@@ -113,7 +113,7 @@ impl<'a> Writer<'a> {
                     code.push_str(&text);
                 }
             }
-            // A page has its own first headings; those of a reply stand below them.
+            // A page has its own first heading; those of a reply stand below it.
             Event::Start(Tag::Heading { level, .. }) => self.events.push(Event::Start(Tag::Heading {
                 level: lowered(level),
                 id: None,
@@ -166,9 +166,10 @@ impl<'a> Writer<'a> {
 
 fn lowered(level: HeadingLevel) -> HeadingLevel {
     match level {
-        HeadingLevel::H1 => HeadingLevel::H3,
-        HeadingLevel::H2 => HeadingLevel::H4,
-        HeadingLevel::H3 => HeadingLevel::H5,
+        HeadingLevel::H1 => HeadingLevel::H2,
+        HeadingLevel::H2 => HeadingLevel::H3,
+        HeadingLevel::H3 => HeadingLevel::H4,
+        HeadingLevel::H4 => HeadingLevel::H5,
         _ => HeadingLevel::H6,
     }
 }
@@ -211,8 +212,9 @@ mod tests {
             .collect()
     }
 
-    const ALLOWED: [&str; 26] = [
+    const ALLOWED: [&str; 27] = [
         "p",
+        "h2",
         "h3",
         "h4",
         "h5",
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn renders_what_people_write() {
         assert_eq!(blocks("a\n\nb"), ["<p>a</p>\n", "<p>b</p>\n"]);
-        assert_eq!(rendered("# T"), "<h3>T</h3>\n");
+        assert_eq!(rendered("# T"), "<h2>T</h2>\n");
         assert!(rendered("- [x] a\n- [ ] b").contains("☑"));
         assert!(rendered("~~a~~").contains("<del>a</del>"));
         let table = rendered("|a|b|\n|-|-:|\n|1|2|");

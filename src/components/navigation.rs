@@ -59,6 +59,7 @@ pub fn Navigation(
 ) -> impl IntoView {
     let path = use_location().pathname;
     let is_sessions = Memo::new(move |_| path.read().starts_with("/sessions"));
+    let is_chat = Memo::new(move |_| *path.read() == "/" || path.read().starts_with("/chat"));
     let current = move |here: bool| here.then_some("page");
     view! {
         <header class="bar">
@@ -69,7 +70,7 @@ pub fn Navigation(
                 <span class="bar__name">"Verbatim"</span>
             </a>
             <nav class="bar__links" aria-label="Pages">
-                <a class="bar__link" href="/chat" aria-current=move || current(!is_sessions.get())>
+                <a class="bar__link" href="/chat" aria-current=move || current(is_chat.get())>
                     "Chat"
                 </a>
                 <a class="bar__link" href="/sessions" aria-current=move || current(is_sessions.get())>
@@ -90,6 +91,7 @@ pub fn Navigation(
             </div>
         </header>
     }
+    .into_any()
 }
 
 #[component]

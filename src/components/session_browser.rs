@@ -125,6 +125,7 @@ pub fn SessionBrowser(
             </div>
         </dialog>
     }
+    .into_any()
 }
 
 #[component]
@@ -170,6 +171,7 @@ fn BrowserRow(
             </button>
         </li>
     }
+    .into_any()
 }
 
 #[cfg(test)]

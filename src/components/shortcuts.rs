@@ -48,6 +48,7 @@ pub fn Shortcuts(
             </div>
         </dialog>
     }
+    .into_any()
 }
 
 /// Counts how often the person asked to find a session; the page that is shown knows what to do.

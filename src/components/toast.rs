@@ -105,4 +105,5 @@ pub fn Toasts(
             }}
         </div>
     }
+    .into_any()
 }

@@ -21,6 +21,8 @@ pub struct TurnActions {
     pub phase: Signal<Option<(Phase, Option<f64>)>>,
     /// Whether any reply is asked for.
     pub is_busy: Signal<bool>,
+    /// Whether another place on the page offers to try again.
+    pub is_offered: Signal<bool>,
     /// The id of the last shown turn.
     pub last_id: Signal<Option<String>>,
     /// Asks for another reply to the message with this id.
@@ -106,6 +108,7 @@ pub fn TurnView(
             {actions.is_none().then(|| view! { <PlainNote message=message.clone()/> })}
         </article>
     }
+    .into_any()
 }
 
 /// ⚡ CMD and 🌐 WEB.
@@ -156,6 +159,7 @@ fn ReplyBody(message: ArcRwSignal<Message>, is_live: Memo<bool>) -> impl IntoVie
             }
         />
     }
+    .into_any()
 }
 
 /// A text as Markdown. Only blocks whose HTML changes touch the page, so that a selection lives through streaming.
@@ -238,13 +242,14 @@ fn Note(message: ArcRwSignal<Message>, id: String, actions: TurnActions) -> impl
     let is_last = Memo::new(move |_| actions.last_id.read().as_ref() == Some(&id));
     let note = Memo::new(move |_| {
         let message = message.read();
-        let missing = message.role == Role::User && is_last.get() && !actions.is_busy.get();
+        let is_idle = !actions.is_busy.get() && !actions.is_offered.get();
+        let missing = message.role == Role::User && is_last.get() && is_idle;
         let text = if missing { Some("This message has no reply yet.".to_owned()) } else { note_of(&message) };
         let to_answer = match message.role {
             Role::User => Some(message.id.clone()),
             _ => message.parent_id.clone(),
         };
-        text.map(|text| (text, to_answer.filter(|_| is_last.get() && !actions.is_busy.get())))
+        text.map(|text| (text, to_answer.filter(|_| is_last.get() && is_idle)))
     });
     move || {
         note.get().map(|(text, to_answer)| {
@@ -370,6 +375,7 @@ fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
             }}
         </footer>
     }
+    .into_any()
 }
 
 /// How the assistant's wait is told.

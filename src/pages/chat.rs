@@ -6,7 +6,7 @@ use crate::api;
 use crate::api::sessions::Loaded;
 use crate::browser;
 use crate::client::journal;
-use crate::client::session_manager::{Row, SessionManager};
+use crate::client::session_manager::{Remedy, Row, SessionManager};
 use crate::components::composer::Composer;
 use crate::components::confirm::ConfirmDelete;
 use crate::components::icon::{Glyph, Icon};
@@ -184,6 +184,7 @@ pub fn ChatPage() -> impl IntoView {
             }}
         </Suspense>
     }
+    .into_any()
 }
 
 /// Puts the held session's id into the address where the address only says "the last one".
@@ -216,6 +217,9 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
         draft.set(journal::draft(id.as_ref()));
         most.set(TURNS_AT_FIRST);
         is_following.set(true);
+        if browser::has_fine_pointer() {
+            browser::focus_id("message");
+        }
     });
     Effect::new(move |_| {
         let _ = manager.live.read();
@@ -231,6 +235,17 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
                     browser::scroll_to_end(&scroller);
                 }
             });
+        }
+    });
+    // Words that could not even begin a session come before the session that was last used.
+    let navigate = use_navigate();
+    let location = use_location();
+    Effect::new(move |_| {
+        let target = Target::of(&location.pathname.read_untracked(), &location.search.read_untracked());
+        let has_session = manager.session_id.get_untracked().is_some();
+        if target == Target::Last && has_session && !manager.is_at_work() && !journal::unsaved(None).is_empty() {
+            manager.open_new();
+            navigate("/chat?new", NavigateOptions { replace: true, ..NavigateOptions::default() });
         }
     });
     let jumps = jump.0.get_untracked();
@@ -368,6 +383,7 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
         />
         <ConfirmDelete asked on_agree=on_delete/>
     }
+    .into_any()
 }
 
 /// The rows of the dialog, asked for while it is open: at its opening, when typing rests, and when something changed.
@@ -470,7 +486,7 @@ fn Failure(error: AppError) -> impl IntoView {
     if is_missing {
         return view! {
             <div class="page page--center">
-                <NotFound title="There is no such session" text="It may have been deleted, or the link is mistyped."/>
+                <NotFound title="There is no session with this id" text="It may have been deleted, or the link is mistyped."/>
             </div>
         }
         .into_any();
@@ -515,6 +531,9 @@ fn Transcript(
         live_id: live_id.into(),
         phase: Signal::derive(move || manager.live.read().as_ref().and_then(|live| live.phase)),
         is_busy: Signal::derive(move || manager.live.read().is_some()),
+        is_offered: Signal::derive(move || {
+            manager.notice.read().as_ref().is_some_and(|notice| matches!(notice.remedy, Some(Remedy::TryAgain(_))))
+        }),
         last_id: last_id.into(),
         on_try_again: Callback::new(move |id| manager.try_again(id)),
         on_switch: Callback::new(move |id: String| manager.switch_to(&id)),
@@ -532,7 +551,7 @@ fn Transcript(
         let live = manager.live.read();
         let live = live.as_ref()?;
         match (live.reconnecting, &live.message_id) {
-            (true, _) => Some("The connection broke. Trying to reach the server again…".to_owned()),
+            (true, _) => Some("The server cannot be reached. It is tried again…".to_owned()),
             (false, None) => Some(phase_text(live.phase)),
             (false, Some(id)) => (last_id.read().as_ref() != Some(id)).then(|| phase_text(live.phase)),
         }
@@ -581,7 +600,7 @@ fn Transcript(
                     .get()
                     .map(|notice| {
                         let label = match &notice.remedy {
-                            Some(crate::client::session_manager::Remedy::Restore) => "Undo",
+                            Some(Remedy::Restore) => "Undo",
                             _ => "Try again",
                         };
                         view! {
@@ -613,6 +632,7 @@ fn Transcript(
             }}
         </p>
     }
+    .into_any()
 }
 
 #[component]
@@ -651,6 +671,7 @@ fn Invitation(manager: SessionManager) -> impl IntoView {
             </p>
         </section>
     }
+    .into_any()
 }
 
 /// What to do while no assistant can be reached.

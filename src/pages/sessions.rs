@@ -210,6 +210,7 @@ pub fn SessionsPage() -> impl IntoView {
         </main>
         <ConfirmDelete asked on_agree=on_delete/>
     }
+    .into_any()
 }
 
 #[component]
@@ -263,15 +264,14 @@ fn Tools(filter: Memo<Filter>, on_refresh: Callback<()>) -> impl IntoView {
             <select
                 class="select"
                 aria-label="Type"
-                prop:value=kind_name
                 on:change=move |event| {
                     let kind = Filter::of(None, Some(event_target_value(&event))).kind;
                     go.run(Filter { query: words.get_untracked(), kind });
                 }
             >
-                <option value="">"All"</option>
-                <option value="chat">"Chat"</option>
-                <option value="voice">"Voice"</option>
+                <option value="" prop:selected=move || kind_name().is_empty()>"All"</option>
+                <option value="chat" prop:selected=move || kind_name() == "chat">"Chat"</option>
+                <option value="voice" prop:selected=move || kind_name() == "voice">"Voice"</option>
             </select>
             <button type="button" class="button" on:click=move |_| on_refresh.run(())>
                 <Icon glyph=Glyph::Again/>
@@ -279,8 +279,8 @@ fn Tools(filter: Memo<Filter>, on_refresh: Callback<()>) -> impl IntoView {
             </button>
             <form class="inline" method="post" action="/api/sessions/export">
                 <input type="hidden" name="limit" value="all"/>
-                <input type="hidden" name="query" prop:value=move || filter.get().query/>
-                <input type="hidden" name="kind" prop:value=kind_name/>
+                <input type="hidden" name="query" value=move || filter.get().query/>
+                <input type="hidden" name="kind" value=kind_name/>
                 <button type="submit" class="button" title="Download all sessions that the list finds, as JSON">
                     <Icon glyph=Glyph::Download/>
                     "Export all"
@@ -288,6 +288,7 @@ fn Tools(filter: Memo<Filter>, on_refresh: Callback<()>) -> impl IntoView {
             </form>
         </div>
     }
+    .into_any()
 }
 
 #[component]
@@ -387,6 +388,7 @@ fn List(listed: Listed, shared: Shared, utc_offset: RwSignal<i32>) -> impl IntoV
                 })
         }}
     }
+    .into_any()
 }
 
 #[component]
@@ -443,6 +445,7 @@ fn SessionRow(row: Summary, shared: Shared) -> impl IntoView {
             </div>
         </li>
     }
+    .into_any()
 }
 
 /// Downloads one session as JSON; the browser streams it to disk.
@@ -473,7 +476,7 @@ fn NothingChosen() -> impl IntoView {
 fn DetailsFailure(error: AppError) -> impl IntoView {
     match error.code {
         ErrorCode::NotFound | ErrorCode::InvalidRequest => {
-            view! { <NotFound title="There is no such session" text="It may have been deleted, or the link is mistyped."/> }
+            view! { <NotFound title="There is no session with this id" text="It may have been deleted, or the link is mistyped."/> }
                 .into_any()
         }
         _ => view! {
@@ -590,6 +593,7 @@ fn Details(loaded: Loaded, shared: Shared) -> impl IntoView {
             }}
         </div>
     }
+    .into_any()
 }
 
 /// A place where a search was found, what matched in `<mark>`.
