@@ -100,6 +100,7 @@ for (const { name, olderSessions = false, open } of pages) {
 }
 
 test("a chat works by the keyboard alone", async ({ page, verbatim }) => {
+  await page.emulateMedia({ reducedMotion: "reduce" });
   const chat = new Chat(page);
   await chat.open(`${verbatim.address}/`);
   for (let presses = 0; presses < 20 && !(await isFocused(chat.message)); presses += 1) await page.keyboard.press("Tab");
@@ -115,10 +116,21 @@ test("a chat works by the keyboard alone", async ({ page, verbatim }) => {
     const focused = await page.evaluate(() => {
       const element = document.activeElement;
       if (!(element instanceof HTMLElement) || element === document.body) return null;
-      const style = getComputedStyle(element);
+      // What shows the focus may be the element or something around it.
+      const around: Element[] = [];
+      for (let each: Element | null = element; each && each !== document.body; each = each.parentElement) around.push(each);
+      const looks = () =>
+        around
+          .map((each) => getComputedStyle(each))
+          .map((style) => [style.outline, style.boxShadow, style.borderColor, style.backgroundColor].join())
+          .join("\n");
+      const withFocus = looks();
+      element.blur();
+      const without = looks();
+      element.focus();
       return {
         text: `${element.tagName} ${element.getAttribute("aria-label") ?? element.innerText ?? ""}`.trim(),
-        visible: style.outlineStyle !== "none" || style.boxShadow !== "none",
+        visible: withFocus !== without,
       };
     });
     if (!focused) continue;
