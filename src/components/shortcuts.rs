@@ -41,7 +41,8 @@ pub fn Shortcuts(
                             </div>
                         }
                     })
-                    .to_vec()}
+                    .into_iter()
+                    .collect_view()}
             </dl>
             <div class="dialog__actions">
                 <button type="button" class="button" on:click=move |_| is_open.set(false)>"Close"</button>

@@ -340,7 +340,8 @@ fn List(listed: Listed, shared: Shared, utc_offset: RwSignal<i32>) -> impl IntoV
                         </div>
                     }
                 })
-                .to_vec()}
+                .into_iter()
+                .collect_view()}
         </dl>
         {(is_empty && !hits_nothing)
             .then(|| {
