@@ -12,8 +12,7 @@ esac
 check_programs() {
     command -v cargo >/dev/null ||
         fail "Rust is missing. Install it with rustup (see rustup.rs), open a new shell and run this again."
-    command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
-        fail "A C compiler is missing. On Debian or Ubuntu type: sudo apt-get install build-essential"
+    command -v cc >/dev/null || step "Debian: a C compiler" debian_packages build-essential
     if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
         fail "Node.js with npm is missing. Install version 20 or later (see nodejs.org) and run this again."
     fi
@@ -60,10 +59,10 @@ emoji_font_is_there() {
 
 debian_packages() {
     if ! command -v apt-get >/dev/null; then
-        fail "Missing for the browser tests: $*. Install Chromium (CHROMIUM=/path/to/it names one) and an emoji font, then run this again."
+        fail "Missing: $*. Install them (CHROMIUM=/path/to/it names the browser of the tests), then run this again."
     fi
     if [ "$(id -u)" -ne 0 ]; then
-        fail "Missing for the browser tests: $*. Type: sudo apt-get update && sudo apt-get install --no-install-recommends $*"
+        fail "Missing: $*. Type: sudo apt-get update && sudo apt-get install --no-install-recommends $*"
     fi
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
