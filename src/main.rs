@@ -2,12 +2,15 @@
 
 use clap::Parser;
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use verbatim::server;
 use verbatim::server::config::{Command, CommandLine};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long work on files that nobody waits for any more may go on after the server has ended.
+const LAST_WORK_TIME: Duration = Duration::from_millis(300);
+
+fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let options = match command_line.command {
         Some(Command::Serve(options)) => options,
@@ -15,8 +18,17 @@ async fn main() -> ExitCode {
     };
     let filter = EnvFilter::try_from_env("VERBATIM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
-    match server::serve(options).await {
-        // The process ends here even if a connection is still open: what had to be kept is on the disk.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("verbatim: The server's threads cannot be started: {error}.");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(server::serve(options));
+    // A search or an open connection does not hold up the end: what had to be kept is on the disk.
+    runtime.shutdown_timeout(LAST_WORK_TIME);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
             eprintln!("verbatim: {sentence}");

@@ -194,7 +194,7 @@ pub enum StoreError {
     Exists,
     /// The request contradicts itself; the text is for the caller and names the field.
     Invalid(String),
-    /// A file was written by a later version, or could not be put right after a failed write.
+    /// A file was written by a later version.
     ReadOnly(String),
     /// Something cannot be read.
     Unreadable(String),
@@ -234,7 +234,7 @@ impl From<StoreError> for AppError {
                 tracing::error!(%error, "session is read-only");
                 AppError::new(
                     ErrorCode::StorageUnwritable,
-                    "This session can only be read: its file needs a newer Verbatim or repair. The server's log says more.",
+                    "This session can only be read: its file was written by a newer Verbatim. The server's log says more.",
                 )
             }
             StoreError::Unreadable(_) => {

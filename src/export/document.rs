@@ -32,6 +32,10 @@ pub struct SessionDocument {
     pub extra: Object,
 }
 
+/// Fields of answers that a file may hold which somebody put there; they are worked out anew, and standing twice they could not
+/// be read.
+const ANSWER_FIELDS: [&str; 4] = ["branches", "revision", "running", "total"];
+
 /// A message with what is worked out of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExportedMessage {
@@ -97,6 +101,8 @@ impl SessionDocument {
         if !metadata.contains_key("type") {
             metadata.insert("type".into(), json!(Kind::of(&session.metadata).as_str()));
         }
+        let mut extra = session.extra.clone();
+        extra.retain(|field, _| !ANSWER_FIELDS.contains(&field.as_str()));
         Self {
             session_id: session.session_id.clone(),
             user_name: session.user_name.clone(),
@@ -106,21 +112,21 @@ impl SessionDocument {
             stats,
             messages,
             branches,
-            extra: session.extra.clone(),
+            extra,
         }
     }
 
     /// Leaves only the end of the shown path: at most `last` messages, those before the message `before` where it is given.
     ///
-    /// Returns how many messages the whole shown path has.
-    pub fn keep_part(&mut self, last: usize, before: Option<&str>) -> usize {
+    /// Returns how many messages the whole shown path has, or `None` if `before` is not on it.
+    pub fn keep_part(&mut self, last: usize, before: Option<&str>) -> Option<usize> {
         let total = self.messages.len();
-        if let Some(end) = before.and_then(|id| self.messages.iter().position(|shown| shown.message.id == id)) {
-            self.messages.truncate(end);
+        if let Some(id) = before {
+            self.messages.truncate(self.messages.iter().position(|shown| shown.message.id == id)?);
         }
         let start = self.messages.len().saturating_sub(last);
         self.messages.drain(..start);
-        total
+        Some(total)
     }
 
     /// All messages, shown and others, with the hidden and derived fields as they are kept.
@@ -238,7 +244,8 @@ mod tests {
     #[test]
     fn a_part_is_counted_from_the_end() {
         let mut document = SessionDocument::new(&session());
-        assert_eq!(document.clone().keep_part(1, Some("c")), 2);
+        assert_eq!(document.clone().keep_part(1, Some("c")), Some(2));
+        assert_eq!(document.clone().keep_part(1, Some("b")), None, "it is in another branch");
         document.keep_part(1, None);
         assert_eq!(document.messages[0].message.id, "c");
     }

@@ -3,14 +3,20 @@
 /// A parsed search: a session is found when every word stands somewhere in it, letter case aside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// The words, in lower case.
+    /// The words, in lower case, each once.
     pub words: Vec<String>,
 }
 
 impl Query {
     /// Reads a search text.
     pub fn parse(text: &str) -> Self {
-        Self { words: text.split_whitespace().map(str::to_lowercase).collect() }
+        let mut words: Vec<String> = Vec::new();
+        for word in text.split_whitespace().map(str::to_lowercase) {
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        Self { words }
     }
 
     /// Whether it asks for nothing, and so finds everything.

@@ -1,6 +1,6 @@
 //! Times as they stand in files and answers: RFC 3339 text in UTC.
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Utc};
 
 /// Writes a time as RFC 3339 UTC with `Z` and milliseconds, the form of everything that Verbatim writes.
 pub fn format(time: DateTime<Utc>) -> String {
@@ -8,12 +8,13 @@ pub fn format(time: DateTime<Utc>) -> String {
 }
 
 /// Reads an RFC 3339 time, also without seconds' fraction, and the zoneless form that Python's `isoformat` writes (taken
-/// as UTC). `None` for anything else.
+/// as UTC). `None` for anything else, also for years that RFC 3339 cannot write: no zone moves the others out of the calendar.
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text)
         .map(|time| time.with_timezone(&Utc))
         .or_else(|_| text.parse::<chrono::NaiveDateTime>().map(|time| time.and_utc()))
         .ok()
+        .filter(|time| (1..=9999).contains(&time.year()))
 }
 
 /// The next `last_updated`: `now`, but at least one millisecond after `previous`, so that it never goes back.
@@ -36,7 +37,9 @@ mod tests {
         for text in ["2026-02-09T21:30:00Z", "2026-02-09T22:30:00+01:00", "2026-02-09T21:30:00"] {
             assert_eq!(parse(text).map(format).as_deref(), Some("2026-02-09T21:30:00.000Z"), "{text}");
         }
-        assert_eq!(parse("yesterday"), None);
+        for text in ["yesterday", "+262142-12-31T23:59:59", "-0001-01-01T00:00:00"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
     }
 
     #[test]

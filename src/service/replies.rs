@@ -272,8 +272,15 @@ impl Replies {
         Ok(())
     }
 
-    /// Stops all replies of a session and keeps their texts so far; returns when they are saved.
-    pub async fn stop_session(&self, session_id: &SessionId) {
+    /// Stops all replies of a session and keeps their texts so far; returns when they are saved. While what is returned is held,
+    /// no other reply begins in the session.
+    pub async fn silence(&self, session_id: &SessionId) -> impl Send + use<> {
+        let turn = self.turn_to_start(session_id).await;
+        self.stop_session(session_id).await;
+        turn
+    }
+
+    async fn stop_session(&self, session_id: &SessionId) {
         let running: Vec<Arc<Reply>> = self.registry().running_in(session_id).cloned().collect();
         running.iter().for_each(|reply| reply.cancel(Cancel::Stopped));
         self.ended(&running).await;
@@ -348,9 +355,6 @@ impl Replies {
                     return Ok(events);
                 }
                 self.refuse_second(&session.session_id, |running| running.parent_id == parent_id)?;
-                if session.active_leaf().is_some_and(|leaf| leaf != parent_id) {
-                    self.store.save(&session.session_id, self.leaf_at(&session.session_id, &parent_id)).await?;
-                }
                 let message_id = message_id.unwrap_or_else(|| Uuid::new_v4().simple().to_string());
                 let order = Order { session, parent_id, asked_by: None, message_id, modes: request.modes, model };
                 self.begin(order).await
@@ -529,6 +533,13 @@ impl Replies {
                 ));
             }
             registry.replies.insert(reply_id.clone(), reply.clone());
+        }
+        // Only now that a reply comes: whoever asks for it once more looks at that branch from here on.
+        if reply.asked_by.is_none() && order.session.active_leaf().is_some_and(|leaf| leaf != reply.parent_id) {
+            let moved = self.store.save(&session_id, self.leaf_at(&session_id, &reply.parent_id)).await;
+            moved
+                .map(drop)
+                .unwrap_or_else(|error| tracing::warn!(%session_id, %error, "the active leaf could not be moved"));
         }
         let generation = Generation {
             replies: self.clone(),

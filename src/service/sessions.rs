@@ -94,7 +94,10 @@ impl Sessions {
             (document, total)
         })
         .await?;
-        Ok(Loaded { session: document, revision, running, total })
+        if total == Some(None) {
+            return Err(AppError::invalid("The field `before` names no message of the shown conversation."));
+        }
+        Ok(Loaded { session: document, revision, running, total: total.flatten() })
     }
 
     /// One page of the list with the counts.
@@ -147,8 +150,15 @@ impl Sessions {
         metadata: Option<Object>,
         base_revision: Option<u64>,
     ) -> Result<SaveAnswer, AppError> {
+        let mut metadata = metadata.unwrap_or_default();
+        let mut user_name = user_name;
+        if checked_user_name(user_name.clone()).is_err() || check_metadata(&metadata).is_err() {
+            // A client that posts a whole session back repeats what a file of another program holds; only changes are checked.
+            let kept = self.store.load(id).await?;
+            metadata.retain(|field, value| kept.metadata.get(field) != Some(value));
+            user_name = user_name.filter(|name| *name != kept.user_name);
+        }
         let user_name = checked_user_name(user_name)?;
-        let metadata = metadata.unwrap_or_default();
         check_metadata(&metadata)?;
         let running = self.replies.running_messages(id);
         let save = Save { messages, user_name, metadata, base_revision, running, now: Utc::now() };
@@ -158,7 +168,8 @@ impl Sessions {
 
     /// Stops what runs in the session and puts it into the trash.
     pub async fn delete(&self, id: &SessionId) -> Result<Success, AppError> {
-        self.replies.stop_session(id).await;
+        // Held until the session is in the trash, so that no reply begins in between.
+        let _quiet = self.replies.silence(id).await;
         self.store.delete(id).await?;
         Ok(Success { success: true, message: format!("Session {id} is in the trash and can be restored.") })
     }

@@ -319,7 +319,7 @@ impl Document {
         let mut file = disk.open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
         self.put_tail_back(&mut *file).map_err(|error| {
             let path = self.path.display();
-            StoreError::ReadOnly(format!("{path}: a failed write cannot be undone yet: {error}")).into()
+            StoreError::Unwritable(format!("{path}: a failed write cannot be undone yet: {error}")).into()
         })
     }
 

@@ -26,8 +26,8 @@ use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How many bytes of session files are kept in memory, about.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// How many bytes of session files are kept in memory, about; parsed they take several times as much.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Sessions in plain JSON files. Cheap to clone; the data directory is held until the last clone is gone.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl SessionStore for FileStore {
 
     async fn load(&self, id: &SessionId) -> Result<Arc<Session>, StoreError> {
         let id = id.clone();
-        self.blocking(move |inner| inner.with_document(&id, |document| Ok(Arc::clone(document.session())))).await
+        self.blocking(move |inner| inner.load(&id)).await
     }
 
     async fn save(&self, id: &SessionId, save: Save) -> Result<Saved, StoreError> {
@@ -186,6 +186,23 @@ impl Inner {
         });
         drop(opened);
         self.cache.release(&id, slot);
+        result
+    }
+
+    /// The session as it is on the disk now. What is only read is not kept in memory: an export reads everything once.
+    fn load(&self, id: &SessionId) -> Result<Arc<Session>, StoreError> {
+        let slot = self.cache.slot(id);
+        let mut opened = slot.lock();
+        let was_open = opened.is_some();
+        let result = self.open_into(id, &mut opened).map(|opened| {
+            self.index.put(id, opened.day, &opened.document);
+            Arc::clone(opened.document.session())
+        });
+        if !was_open {
+            *opened = None;
+        }
+        drop(opened);
+        self.cache.release(id, slot);
         result
     }
 

@@ -98,17 +98,28 @@ pub fn plan(known: Indexed<'_>, save: &Save, new_id: &mut dyn FnMut() -> String)
     let session = known.session;
     let mut work =
         Work { known, save, new_id, append: Vec::new(), new_positions: HashMap::new(), touched: BTreeMap::new() };
-    if save.messages.iter().any(|message| message.id.is_some()) {
-        work.merge_by_id()?;
+    let end = if save.messages.iter().any(|message| message.id.is_some()) {
+        work.merge_by_id()?
     } else if !save.messages.is_empty() {
-        work.merge_by_content()?;
+        work.merge_by_content()?
+    } else {
+        None
+    };
+    // A client that posts a whole session back repeats the leaf that it was given. Where its own messages go on below that, it is
+    // out of date and would hide them.
+    let mut metadata_patch = save.metadata.clone();
+    let named_leaf = save.metadata.get("active_leaf").and_then(Value::as_str);
+    if let (Some(leaf), Some(end)) = (named_leaf, &end)
+        && work.is_below(end, leaf)
+    {
+        metadata_patch.shift_remove("active_leaf");
     }
     let Work { append, touched, .. } = work;
     let message_metadata =
         touched.into_iter().filter(|(position, metadata)| session.messages[*position].metadata != *metadata).collect();
     let mut metadata = session.metadata.clone();
-    let mut changed = merge_patch(&mut metadata, &save.metadata) && metadata != session.metadata;
-    if !append.is_empty() && !save.metadata.contains_key("active_leaf") {
+    let mut changed = merge_patch(&mut metadata, &metadata_patch) && metadata != session.metadata;
+    if !append.is_empty() && !metadata_patch.contains_key("active_leaf") {
         changed |= metadata.shift_remove("active_leaf").is_some();
     }
     Ok(Plan {
@@ -124,8 +135,14 @@ pub fn plan_reply(known: Indexed<'_>, message: &Message) -> Plan {
     if known.positions.contains_key(&message.id) {
         return Plan::default();
     }
-    let mut metadata = known.session.metadata.clone();
-    let changed = metadata.shift_remove("active_leaf").is_some();
+    // Whoever looks at another branch by now stays there.
+    let session = known.session;
+    let answers_the_shown = session
+        .active_path()
+        .into_iter()
+        .any(|position| Some(session.messages[position].id.as_str()) == message.parent_id.as_deref());
+    let mut metadata = session.metadata.clone();
+    let changed = answers_the_shown && metadata.shift_remove("active_leaf").is_some();
     Plan { append: vec![message.clone()], metadata: changed.then_some(metadata), ..Plan::default() }
 }
 
@@ -137,30 +154,37 @@ pub fn unite(ours: &Session, mut theirs: Session, theirs_has_ids: bool) -> (Sess
         let more = united.messages.iter().any(|message| !their_positions.contains_key(&message.id));
         return (united, more);
     }
-    let mut inserted_before: BTreeMap<usize, Message> = BTreeMap::new();
+    let last_common = ours.messages.iter().rposition(|message| their_positions.contains_key(&message.id));
+    // By the position in their list before which they are put. What stood between messages that are still there goes back
+    // between them: at the end the last message would no longer be the one that is shown.
+    let mut inserted: BTreeMap<usize, Vec<Message>> = BTreeMap::new();
     let mut missing = Vec::new();
-    for message in &ours.messages {
-        match their_positions.get(&message.id) {
-            None => missing.push(message.clone()),
-            Some(&position) => {
-                let changed = &theirs.messages[position];
-                if (&changed.role, &changed.content) == (&message.role, &message.content) {
-                    continue;
-                }
-                let id = derived_id(&ours.session_id, &[&message.id, &message.content]);
-                if !their_positions.contains_key(&id) {
-                    inserted_before.insert(position, Message { id, ..message.clone() });
-                }
+    let mut after_previous = 0;
+    for (index, message) in ours.messages.iter().enumerate() {
+        let Some(&position) = their_positions.get(&message.id) else {
+            if last_common.is_some_and(|last| index < last) {
+                inserted.entry(after_previous).or_default().push(message.clone());
+            } else {
+                missing.push(message.clone());
+            }
+            continue;
+        };
+        after_previous = position + 1;
+        if !is_same_words(&theirs.messages[position], message) {
+            let id = derived_id(&ours.session_id, &[&message.id, &message.content]);
+            if !their_positions.contains_key(&id) {
+                inserted.entry(position).or_default().push(Message { id, ..message.clone() });
             }
         }
     }
-    let more = !missing.is_empty() || !inserted_before.is_empty();
-    if !inserted_before.is_empty() {
+    let more = !missing.is_empty() || !inserted.is_empty();
+    if !inserted.is_empty() {
         let messages = std::mem::take(&mut theirs.messages);
         for (position, message) in messages.into_iter().enumerate() {
-            theirs.messages.extend(inserted_before.remove(&position));
+            theirs.messages.extend(inserted.remove(&position).unwrap_or_default());
             theirs.messages.push(message);
         }
+        theirs.messages.extend(inserted.into_values().flatten());
     }
     theirs.messages.extend(missing);
     theirs.revision = theirs.revision.max(ours.revision);
@@ -168,6 +192,10 @@ pub fn unite(ours: &Session, mut theirs: Session, theirs_has_ids: bool) -> (Sess
         theirs.last_updated.clone_from(&ours.last_updated);
     }
     (theirs, more)
+}
+
+fn is_same_words(one: &Message, other: &Message) -> bool {
+    (&one.role, &one.content) == (&other.role, &other.content)
 }
 
 /// Takes a file without ids as the save of a client without ids.
@@ -265,8 +293,22 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// At least one message has an id: each is looked up by it.
-    fn merge_by_id(&mut self) -> Result<(), StoreError> {
+    /// Whether the message `id` has `ancestor` among those that it follows.
+    fn is_below(&self, id: &str, ancestor: &str) -> bool {
+        let mut parent = self.place(id).and_then(|place| self.message(place).parent_id.as_deref());
+        // No path is longer than all messages, so that a circle in a file of another program ends, too.
+        for _ in 0..self.known.session.messages.len() + self.append.len() {
+            match parent {
+                Some(id) if id == ancestor => return true,
+                Some(id) => parent = self.place(id).and_then(|place| self.message(place).parent_id.as_deref()),
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// At least one message has an id: each is looked up by it. Returns where the last one stands.
+    fn merge_by_id(&mut self) -> Result<Option<String>, StoreError> {
         let save: &'a Save = self.save;
         let messages = &save.messages;
         let mut walk = Walk {
@@ -283,7 +325,7 @@ impl<'a> Work<'a> {
             };
             walk.previous = Some(id);
         }
-        Ok(())
+        Ok(walk.previous)
     }
 
     /// Merges one message under the id that it has, and returns the id under which it stands then.
@@ -353,7 +395,7 @@ impl<'a> Work<'a> {
     }
 
     /// No message has an id: an older client posts the whole session as a list, and it is walked from its roots.
-    fn merge_by_content(&mut self) -> Result<(), StoreError> {
+    fn merge_by_content(&mut self) -> Result<Option<String>, StoreError> {
         let messages = &self.known.session.messages;
         let inputs: Vec<MessageInput> = self.save.messages.iter().map(normalized).collect();
         let parents = tree::parents(messages);
@@ -392,7 +434,7 @@ impl<'a> Work<'a> {
         };
         let on_path: HashSet<usize> = shown.iter().copied().collect();
         let Some(chosen) = last.keys().copied().max_by_key(|position| (on_path.contains(position), *position)) else {
-            return Ok(());
+            return Ok(None);
         };
         let mut walked = Some(chosen);
         for (level, input) in levels.iter().zip(&inputs).rev() {
@@ -410,7 +452,7 @@ impl<'a> Work<'a> {
         shown: &[usize],
         parents: &[Option<usize>],
         inputs: Vec<MessageInput>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<String>, StoreError> {
         let messages = &self.known.session.messages;
         // Also the path to the newest message: a save that names another active leaf appends there too.
         let newest = messages.len().checked_sub(1).map(|last| tree::path_to(parents, last)).unwrap_or_default();
@@ -443,18 +485,18 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Appends the inputs from `start` on, each below the one before it.
+    /// Appends the inputs from `start` on, each below the one before it. Returns where the last one stands.
     fn append_chain(
         &mut self,
         start: usize,
         mut parent: Option<String>,
         inputs: Vec<MessageInput>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<String>, StoreError> {
         for (index, input) in inputs.into_iter().enumerate().skip(start) {
             let id = (self.new_id)();
             parent = Some(self.append(index, id, parent, input)?);
         }
-        Ok(())
+        Ok(parent)
     }
 
     /// The parent of a new message: what it says, else the message before it in this save, else the active leaf.

@@ -37,40 +37,47 @@ pub fn find(session: &Session, summary: &Summary, query: &Query) -> Option<Vec<M
 /// The part of a content in which the first word stands, and the places of all words in it.
 fn excerpt(message_id: &str, content: &str, query: &Query) -> Match {
     let characters: Vec<char> = content.chars().collect();
-    // In lower case a character may become several; each remembers where it comes from.
-    let lower: Vec<(char, usize)> = characters
-        .iter()
-        .enumerate()
-        .flat_map(|(position, character)| character.to_lowercase().map(move |lower| (lower, position)))
-        .collect();
-    let mut found: Vec<(usize, usize)> = Vec::new();
-    for word in &query.words {
-        let word: Vec<char> = word.chars().collect();
-        if word.is_empty() {
-            continue;
+    let words: Vec<Vec<char>> = query.words.iter().map(|word| word.chars().collect()).collect();
+    let first = places(&characters, &words).next().map_or(0, |(start, _)| start);
+    let start = first.saturating_sub(SNIPPET_CHARACTERS / 3);
+    let end = (start + SNIPPET_CHARACTERS).min(characters.len());
+    let start = end.saturating_sub(SNIPPET_CHARACTERS).min(start);
+    let snippet = &characters[start..end];
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for (from, to) in places(snippet, &words) {
+        match ranges.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => ranges.push((from, to)),
         }
-        for window in lower.windows(word.len()) {
-            if window.iter().map(|(lower, _)| lower).eq(&word)
-                && let [(_, first), ..] = window
-                && let [.., (_, last)] = window
-            {
-                found.push((*first, last + 1));
+    }
+    Match { message_id: message_id.to_owned(), snippet: snippet.iter().collect(), ranges }
+}
+
+/// Where words, given in lower case, stand in a text, by their starts; the longest where several start at one place.
+fn places<'a>(text: &'a [char], words: &'a [Vec<char>]) -> impl Iterator<Item = (usize, usize)> + 'a {
+    (0..text.len()).filter_map(move |start| {
+        let end = words.iter().filter_map(|word| end_of(&text[start..], word)).max()?;
+        Some((start, start + end))
+    })
+}
+
+/// How many characters at the beginning of a text make up a word, if it begins with it.
+fn end_of(text: &[char], word: &[char]) -> Option<usize> {
+    let mut rest = word;
+    for (position, character) in text.iter().enumerate() {
+        if rest.is_empty() {
+            return (position > 0).then_some(position);
+        }
+        // In lower case a character may become several.
+        for lower in character.to_lowercase() {
+            match rest.split_first() {
+                Some((next, after)) if *next == lower => rest = after,
+                Some(_) => return None,
+                None => break,
             }
         }
     }
-    found.sort_unstable();
-    let around = found.first().map_or(0, |(start, _)| *start);
-    let start = around.saturating_sub(SNIPPET_CHARACTERS / 3);
-    let end = (start + SNIPPET_CHARACTERS).min(characters.len());
-    let start = end.saturating_sub(SNIPPET_CHARACTERS).min(start);
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
-    for (from, to) in found.into_iter().filter(|(from, to)| start <= *from && *to <= end) {
-        match ranges.last_mut() {
-            Some(last) if from - start <= last.1 => last.1 = last.1.max(to - start),
-            _ => ranges.push((from - start, to - start)),
-        }
-    }
-    Match { message_id: message_id.to_owned(), snippet: characters[start..end].iter().collect(), ranges }
+    (rest.is_empty() && !word.is_empty()).then_some(text.len())
 }
 
 #[cfg(test)]

@@ -79,6 +79,56 @@ async fn sessions_of_the_older_format_appear_open_continue_and_export() {
 }
 
 #[tokio::test]
+async fn what_was_exported_or_loaded_is_a_session_again_when_it_is_put_into_the_store() {
+    let app = TestApp::new();
+    let id = app.start().await;
+    let messages = json!([{"id":"q","role":"user","content":"one"}, {"id":"a","role":"assistant","content":"two"},
+        {"id":"b","parent_id":"q","role":"assistant","content":"three"}]);
+    app.ok("/api/sessions/save", json!({"session_id":id,"messages":messages,"metadata":{"active_leaf":"a"}})).await;
+    app.ok("/api/sessions/save", json!({"session_id":id,"metadata":{"active_leaf":null}})).await;
+    let exported = app.ok("/api/sessions/export", json!({"session_id":id})).await;
+    assert_eq!((&exported["messages"][1]["id"], &exported["branches"][0]["id"]), (&json!("b"), &json!("a")));
+    let loaded = app.ok("/api/sessions/load", json!({"session_id":id,"last":10})).await;
+
+    let data = TempDir::new().unwrap();
+    let day = data.path().join("sessions/2026-02-09");
+    std::fs::create_dir_all(&day).unwrap();
+    for (name, document) in [("exported", &exported), ("loaded", &loaded)] {
+        std::fs::write(day.join(format!("{name}.json")), document.to_string()).unwrap();
+    }
+    let app = TestApp::over(data);
+    for name in ["exported", "loaded"] {
+        app.lines("/api/replies/start", json!({"session_id":name,"message":{"id":"q2","content":"echo four"}})).await;
+        let response = app.send(post_request("/api/sessions/load", json!({"session_id":name}).to_string())).await;
+        // Read as the pages read it, which takes no field twice.
+        let loaded: verbatim::api::sessions::Loaded = serde_json::from_str(&text(response).await).unwrap();
+        let ids = |list: &[verbatim::export::document::ExportedMessage]| {
+            list.iter().map(|exported| exported.message.id.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&loaded.session.messages)[..3], ["q", "b", "q2"], "{name}");
+        assert_eq!(ids(&loaded.session.branches), ["a"], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_another_program_can_be_posted_back_whole() {
+    let data = TempDir::new().unwrap();
+    let day = data.path().join("sessions/2026-02-09");
+    std::fs::create_dir_all(&day).unwrap();
+    let file = json!({"session_id":"odd","started_at":"+262142-12-31T23:59:59","metadata":{"type":"text","tags":"a","pinned":1},
+        "messages":[{"role":"user","content":"x"}]});
+    std::fs::write(day.join("odd.json"), file.to_string()).unwrap();
+    let app = TestApp::over(data);
+    app.ok("/api/sessions/list", json!({"utc_offset_minutes":60})).await;
+    let mut session = app.ok("/api/sessions/load", json!({"session_id":"odd"})).await;
+    session["messages"].as_array_mut().unwrap().push(json!({"role":"assistant","content":"y"}));
+    app.ok("/api/sessions/save", session).await;
+    assert_eq!(app.ok("/api/sessions/load", json!({"session_id":"odd"})).await["stats"]["total_messages"], 2);
+    let (status, _) = app.post("/api/sessions/save", json!({"session_id":"odd","metadata":{"tags":"b"}})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn saves_merge_and_lose_nothing() {
     let app = TestApp::new();
     let id = app.start().await;
@@ -120,6 +170,8 @@ async fn a_part_of_the_shown_path_can_be_loaded() {
     assert_eq!(part["total"], 10);
     let ids: Vec<&str> = part["messages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["m6", "m7"]);
+    let (status, _) = app.post("/api/sessions/load", json!({"session_id":id,"before":"gone"})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

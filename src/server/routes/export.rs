@@ -15,6 +15,7 @@ use chrono::Utc;
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// What a caller wants to have exported.
 #[derive(Debug, Default, Deserialize)]
@@ -82,13 +83,14 @@ fn to_json(document: &SessionDocument, pretty: bool) -> Result<Vec<u8>, AppError
 /// Streams the sessions that the request names or finds.
 async fn many(state: &AppState, input: &ExportInput, default_limit: u64, exported_at: &str) -> Result<Body, AppError> {
     let mut ids = match &input.session_ids {
-        Some(ids) => ids.clone(),
+        Some(ids) => {
+            let mut seen = HashSet::new();
+            ids.iter().filter(|id| seen.insert(*id)).cloned().collect()
+        }
         None => state.sessions.find(input.query.as_deref(), input.kind).await?,
     };
     let matching = ids.len();
-    // A list that names its sessions is not cut unless it asks for it.
-    let limit = input.limit.unwrap_or(input.session_ids.is_none().then_some(default_limit));
-    if let Some(limit) = limit {
+    if let Some(limit) = input.limit.unwrap_or(Some(default_limit)) {
         ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     let total_matching = (ids.len() < matching).then_some(matching);

@@ -1,6 +1,7 @@
 //! The reply stream (contracts 6): start, resume and stop.
 
 use crate::error::AppError;
+use crate::model::session::is_id;
 use crate::server::json::Body;
 use crate::service::replies::{Replies, ReplyStream, StartReply};
 use axum::Json;
@@ -36,13 +37,17 @@ pub async fn start(State(replies): State<Arc<Replies>>, Body(request): Body<Star
 
 /// `POST /api/replies/resume`: the rest of a running or just finished reply.
 pub async fn resume(State(replies): State<Arc<Replies>>, Body(request): Body<Resume>) -> Result<Response, AppError> {
-    Ok(lines(replies.resume(&request.reply_id, request.after_seq.unwrap_or_default())?))
+    Ok(lines(replies.resume(checked(&request.reply_id)?, request.after_seq.unwrap_or_default())?))
 }
 
 /// `POST /api/replies/stop`: ends a reply and keeps its text so far.
 pub async fn stop(State(replies): State<Arc<Replies>>, Body(request): Body<Stop>) -> Result<Json<Value>, AppError> {
-    replies.stop(&request.reply_id).await?;
+    replies.stop(checked(&request.reply_id)?).await?;
     Ok(Json(json!({"success": true})))
+}
+
+fn checked(reply_id: &str) -> Result<&str, AppError> {
+    if is_id(reply_id) { Ok(reply_id) } else { Err(AppError::invalid("The field `reply_id` has a wrong value.")) }
 }
 
 /// One event a line. Whoever reads slowly or goes away holds up nothing: the reply does not wait for its listeners.

@@ -755,12 +755,13 @@ async fn the_routes_speak_lines() {
     assert_eq!(call("/stop", json!({"reply_id": id}).to_string()).await.1, r#"{"success":true}"#);
 
     for (path, body, status, says) in [
-        ("/start", r#"{"session_id":"../x","message":{}}"#, 400, "session_id: an id is"),
-        ("/start", r#"{"session_id":"session","message":{"id":5}}"#, 400, "message.id: "),
+        ("/start", r#"{"session_id":"../x","message":{}}"#, 400, "`session_id`"),
+        ("/start", r#"{"session_id":"session","message":{"id":5}}"#, 400, "`message.id`"),
         ("/start", r#"{"session_id":"session","message":null}"#, 400, "message: give its content"),
         ("/start", r#"{"session_id":"other","message":{"id":"a","content":"x"}}"#, 404, "no session with this id"),
         ("/resume", r#"{"reply_id":"x"}"#, 404, "no such reply"),
-        ("/stop", "{", 400, "The body cannot be read"),
+        ("/resume", r#"{"reply_id":"../x"}"#, 400, "`reply_id`"),
+        ("/stop", "{", 400, "not valid JSON"),
     ] {
         let (head, text) = call(path, body.to_owned()).await;
         let error: AppError = serde_json::from_str(&text).unwrap();

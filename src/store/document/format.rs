@@ -240,9 +240,12 @@ fn read_foreign(
     let started_at = gatherer.text(&mut document, "started_at");
     let last_updated = gatherer.text(&mut document, "last_updated");
     let metadata = gatherer.object(&mut document, "metadata");
-    for value in values {
-        gatherer.push(value);
+    // An exported session: its other branches stand before what is shown, so that the last message is the last one shown.
+    if let Some(Value::Array(branches)) = document.shift_remove("branches") {
+        branches.into_iter().for_each(|value| gatherer.push(value));
     }
+    document.shift_remove("running");
+    values.into_iter().for_each(|value| gatherer.push(value));
     let mut reading =
         gatherer.finish(Known { user_name, started_at, last_updated, metadata, revision, extra: document }, written_at);
     reading.other_id = other_id;

@@ -352,3 +352,55 @@ proptest! {
         prop_assert_eq!(kept, contents.iter().collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn a_stale_leaf_of_a_posted_session_does_not_hide_what_it_adds() {
+    let mut session = session(json!([
+        message("u1", None, "user", "a"),
+        message("a1", Some("u1"), "assistant", "b"),
+        message("a2", Some("u1"), "assistant", "c"),
+    ]));
+    session.metadata.insert("active_leaf".into(), json!("a1"));
+    let mut save = save(json!([
+        {"id":"u1","parent_id":null,"role":"user","content":"a"},
+        {"id":"a1","parent_id":"u1","role":"assistant","content":"b"},
+        {"id":"u2","parent_id":"a1","role":"user","content":"new"},
+    ]));
+    save.metadata.insert("active_leaf".into(), json!("a1"));
+    for _ in 0..2 {
+        saved(&mut session, &save);
+        assert_eq!(session.shown().last().map(|message| message.id.as_str()), Some("u2"));
+    }
+}
+
+#[test]
+fn a_reply_does_not_call_back_whoever_looks_at_another_branch() {
+    let mut session = branched();
+    session.messages.push(serde_json::from_value(message("other", None, "user", "elsewhere")).unwrap());
+    session.metadata.insert("active_leaf".into(), json!("other"));
+    let reply: Message = serde_json::from_value(message("r", Some("u1"), "assistant", "late")).unwrap();
+    let known = positions(&session);
+    let plan = plan_reply(Indexed { session: &session, positions: &known }, &reply);
+    assert!(plan.only_appends(), "the leaf stays");
+    session.metadata.insert("active_leaf".into(), json!("a1"));
+    let plan = plan_reply(Indexed { session: &session, positions: &known }, &reply);
+    assert_eq!(plan.metadata.map(|metadata| metadata.contains_key("active_leaf")), Some(false));
+}
+
+#[test]
+fn what_somebody_removed_from_the_middle_goes_back_there() {
+    let ours = session(json!([
+        message("m1", None, "user", "1"),
+        message("m2", Some("m1"), "assistant", "2"),
+        message("m3", Some("m2"), "user", "3"),
+        message("m4", Some("m3"), "assistant", "4"),
+    ]));
+    let mut theirs = ours.clone();
+    theirs.messages.remove(1);
+    let (united, more) = unite(&ours, theirs, true);
+    assert!(more);
+    assert_eq!(united.shown().len(), 4);
+    let mut theirs = ours.clone();
+    theirs.messages.truncate(2);
+    assert_eq!(unite(&ours, theirs, true).0.messages, ours.messages);
+}
