@@ -9,7 +9,7 @@ pub mod state;
 
 use crate::app::{App, shell};
 use crate::assistant::Assistant;
-use crate::assistant::discover::{Candidate, Discover, DiscoverOptions};
+use crate::assistant::discover::{Discover, DiscoverOptions};
 use crate::assistant::openai::{OpenAi, OpenAiOptions, Secret};
 use crate::assistant::scripted::Scripted;
 use crate::store::{FileStore, SessionStore, StoreError};
@@ -187,13 +187,8 @@ fn assistant(options: &ServeOptions) -> Result<Arc<dyn Assistant>, String> {
             Ok(Arc::new(assistant.map_err(|error| error.to_string())?))
         }
         (AssistantChoice::Auto, None) => {
-            let known = DiscoverOptions::default().candidates;
-            let candidate = |&port: &u16| {
-                let program = known.iter().find(|usual| usual.port == port).map(|usual| usual.program.clone());
-                Candidate { program: program.unwrap_or_else(|| "A model server".into()), port }
-            };
             let assistant = Discover::new(DiscoverOptions {
-                candidates: options.discover_ports.iter().map(candidate).collect(),
+                ports: options.discover_ports.clone(),
                 model: options.model.clone(),
                 context_tokens,
                 ..DiscoverOptions::default()

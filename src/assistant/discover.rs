@@ -9,20 +9,11 @@ use futures::stream::BoxStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Where a model server may be.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// The program that usually answers there, for people.
-    pub program: String,
-    /// Its port on this machine.
-    pub port: u16,
-}
-
 /// What discovery needs to know.
 #[derive(Clone, Debug)]
 pub struct DiscoverOptions {
     /// Where to look, the preferred one first.
-    pub candidates: Vec<Candidate>,
+    pub ports: Vec<u16>,
     /// The model to ask; without it the first one that is listed and chats.
     pub model: Option<String>,
     /// How many tokens the model reads, where somebody knows better than the server tells.
@@ -36,9 +27,10 @@ pub struct DiscoverOptions {
 impl Default for DiscoverOptions {
     /// The usual ports, and the short times that a server on the same machine needs.
     fn default() -> Self {
-        let candidates = [("Ollama", 11434), ("LM Studio", 1234), ("llama.cpp", 8080), ("vLLM", 8000)];
+        // Ollama, LM Studio, llama.cpp, vLLM.
+        let ports = vec![11434, 1234, 8080, 8000];
         Self {
-            candidates: candidates.map(|(program, port)| Candidate { program: program.to_owned(), port }).to_vec(),
+            ports,
             model: None,
             context_tokens: None,
             probe_timeout: Duration::from_millis(500),
@@ -91,7 +83,7 @@ impl Discover {
             return Err(none_found());
         }
         // All are asked at the same time; the first in order wins, however fast the others are.
-        let answers = future::join_all(self.options.candidates.iter().map(|candidate| self.probe(candidate))).await;
+        let answers = future::join_all(self.options.ports.iter().map(|port| self.probe(*port))).await;
         match answers.into_iter().flatten().next() {
             Some(options) => {
                 tracing::info!(endpoint = ?options.endpoint, "found a model server");
@@ -106,9 +98,9 @@ impl Discover {
         }
     }
 
-    /// The options for a candidate, if a model server with a model that chats answers there.
-    async fn probe(&self, candidate: &Candidate) -> Option<OpenAiOptions> {
-        let base = format!("http://127.0.0.1:{}/v1", candidate.port);
+    /// The options for a port of this machine, if a model server with a model that chats answers there.
+    async fn probe(&self, port: u16) -> Option<OpenAiOptions> {
+        let base = format!("http://127.0.0.1:{}/v1", port);
         let response = self.http.get(format!("{base}/models")).send().await.ok()?;
         if !response.status().is_success() {
             return None;
@@ -123,7 +115,6 @@ impl Discover {
         Some(OpenAiOptions {
             model: self.options.model.clone(),
             context_tokens: self.options.context_tokens,
-            program: Some(candidate.program.clone()),
             ..OpenAiOptions::new(endpoint)
         })
     }
@@ -186,9 +177,8 @@ mod tests {
     }
 
     fn discover(ports: &[u16]) -> Discover {
-        let candidates = ports.iter().map(|&port| Candidate { program: format!("Program {port}"), port }).collect();
-        Discover::new(DiscoverOptions { candidates, retry_after: Duration::ZERO, ..DiscoverOptions::default() })
-            .unwrap()
+        let ports = ports.to_vec();
+        Discover::new(DiscoverOptions { ports, retry_after: Duration::ZERO, ..DiscoverOptions::default() }).unwrap()
     }
 
     #[tokio::test]
@@ -202,7 +192,7 @@ mod tests {
             [silent_port().await, page.port(), array.port(), empty.port(), embeds.port(), first.port(), second.port()];
         let ready = discover(&ports).status().await.unwrap();
         assert_eq!(ready.model, "first");
-        assert_eq!(ready.place, format!("Program {} on this machine", first.port()));
+        assert_eq!(ready.place, format!("port {} of this machine", first.port()));
     }
 
     #[tokio::test]

@@ -157,8 +157,6 @@ pub struct OpenAiOptions {
     pub model: Option<String>,
     /// How many tokens the model reads, where somebody knows better than the server tells.
     pub context_tokens: Option<usize>,
-    /// What runs there, for people, where the server does not tell: `Ollama`.
-    pub program: Option<String>,
     /// The longest time to connect.
     pub connect_timeout: Duration,
     /// The longest time in which the models must be listed.
@@ -183,7 +181,6 @@ impl OpenAiOptions {
             key: None,
             model: None,
             context_tokens: None,
-            program: None,
             connect_timeout: Duration::from_secs(5),
             status_timeout: Duration::from_secs(5),
             status_fresh,
@@ -308,7 +305,7 @@ impl OpenAi {
 
     /// Where it runs, for people.
     fn place(&self, listing: &Listing) -> String {
-        let program = listing.program().map(Program::as_str).or(self.options.program.as_deref());
+        let program = listing.program().map(Program::as_str);
         match (self.options.endpoint.is_local(), program) {
             (true, Some(program)) => format!("{program} on this machine"),
             (true, None) => {

@@ -99,6 +99,14 @@ impl Message {
     }
 }
 
+/// A model's name for people: some servers name a model by the path of its file.
+pub fn short_model_name(model: &str) -> &str {
+    match model.strip_suffix(".gguf") {
+        Some(path) => path.rsplit(['/', '\\']).next().unwrap_or(path),
+        None => model,
+    }
+}
+
 /// A message as a caller or a file of another program gives it: nearly everything may be missing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MessageInput {
@@ -179,6 +187,12 @@ mod tests {
         let message: Message = serde_json::from_value(value.clone()).unwrap();
         assert_eq!(message.role, Role::Other("critic".into()));
         assert_eq!(serde_json::to_value(&message).unwrap(), value);
+    }
+
+    #[test]
+    fn files_of_models_are_named_without_their_paths() {
+        assert_eq!(short_model_name("/home/x/qwen2.5.q4.gguf"), "qwen2.5.q4");
+        assert_eq!(short_model_name("meta-llama/Llama-3.2"), "meta-llama/Llama-3.2");
     }
 
     #[test]
