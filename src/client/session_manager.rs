@@ -206,6 +206,7 @@ impl SessionManager {
     /// Takes a session in hand.
     pub fn open(&self, loaded: Loaded) {
         self.clear();
+        journal::release();
         let leaf = loaded.session.leaf().map(str::to_owned);
         let saved_at = time::parse(&loaded.session.last_updated).map_or(0.0, |at| at.timestamp_millis() as f64);
         self.inner.update_value(|inner| inner.revision = Some(loaded.revision));
@@ -489,15 +490,18 @@ impl SessionManager {
 
     fn add_unsaved(&self, message: Message) {
         let id = message.id.clone();
+        let session_id = self.session_id.get_untracked();
+        if session_id.is_none() {
+            // Another tab is not to take up what this one sends.
+            let claimed = journal::claim(&id);
+            spawn_local(async move {
+                claimed.await;
+            });
+        }
+        journal::keep(session_id.as_ref(), &message);
         self.leaf.set(Some(id.clone()));
         self.turns.update(|turns| turns.push(new_turn(message)));
         self.inner.update_value(|inner| inner.dirty.push(id));
-        self.write_journal();
-    }
-
-    fn write_journal(&self) {
-        let dirty = self.inner.with_value(|inner| inner.dirty.clone());
-        self.session_id.with_untracked(|id| journal::set_unsaved(id.as_ref(), &self.messages_of(&dirty)));
     }
 
     fn mark_saved(&self, ids: &[String]) {
@@ -505,7 +509,7 @@ impl SessionManager {
             inner.dirty.retain(|id| !ids.contains(id));
             inner.dirty.is_empty() && inner.patch.is_empty()
         });
-        self.write_journal();
+        self.session_id.with_untracked(|session_id| ids.iter().for_each(|id| journal::forget(session_id.as_ref(), id)));
         if all == Some(true) {
             self.save_state.set(SaveState::Saved(browser::now_ms()));
         }
@@ -538,26 +542,42 @@ impl SessionManager {
 
     /// Sends turns that an earlier page could not save, and joins a reply that runs.
     fn take_up_work(self) {
-        let session_id = self.session_id.get_untracked();
-        let left: Vec<Message> = journal::unsaved(session_id.as_ref());
-        if session_id.is_none() && !untrack(|| self.is_empty()) {
+        let Some(session_id) = self.session_id.get_untracked() else {
+            spawn_local(async move { self.take_up_new().await });
             return;
-        }
+        };
         let mut last = None;
-        for message in left {
+        for message in journal::unsaved(Some(&session_id)) {
             if self.turn(&message.id).is_none() {
                 last = Some(message.id.clone());
                 self.add_unsaved(message);
             } else if self.inner.with_value(|inner| inner.dirty.contains(&message.id)) {
                 last = Some(message.id);
+            } else {
+                journal::forget(Some(&session_id), &message.id);
             }
         }
-        self.write_journal();
         let running = self.live.get_untracked().and_then(|live| live.reply_id);
         match (running, last) {
             (Some(reply_id), _) => self.follow(ReplyRequest::Rest { reply_id, after_seq: 0 }),
             (None, Some(id)) => self.answer(id),
             (None, None) => {}
+        }
+    }
+
+    /// Goes on with a conversation that an earlier page could not even start. One that another tab has in hand stays there.
+    async fn take_up_new(self) {
+        let visit = self.visit();
+        let Some(turns) = left_to_start().await else { return };
+        if self.visit() != visit || self.session_id.get_untracked().is_some() || !untrack(|| self.is_empty()) {
+            return;
+        }
+        let last = turns.last().map(|turn| turn.id.clone());
+        for turn in turns {
+            self.add_unsaved(turn);
+        }
+        if let Some(id) = last {
+            self.answer(id);
         }
     }
 
@@ -597,10 +617,10 @@ impl SessionManager {
             }
             match answer {
                 Ok(started) => {
-                    journal::set_unsaved(None, &[]);
+                    let dirty = self.inner.with_value(|inner| inner.dirty.clone());
+                    move_to(&started.session_id, &self.messages_of(&dirty));
                     self.metadata.set(metadata);
                     self.session_id.set(Some(started.session_id.clone()));
-                    self.write_journal();
                     return Some(started.session_id);
                 }
                 Err(error) => {
@@ -937,6 +957,34 @@ impl SessionManager {
 pub fn tell_tabs_of(session_id: &SessionId) {
     if let Ok(text) = serde_json::to_string(&Tidings { session_id: session_id.clone() }) {
         browser::tell_tabs(&text);
+    }
+}
+
+/// The oldest conversation that could not be started and that no other tab has in hand; it is this tab's now.
+pub async fn left_to_start() -> Option<Vec<Message>> {
+    for first in journal::unsaved(None) {
+        // What another tab had in hand may have been sent meanwhile.
+        if !journal::claim(&first.id).await || !journal::keeps(None, &first.id) {
+            continue;
+        }
+        let mut turns = vec![first];
+        for message in journal::unsaved(None) {
+            let follows = message.parent_id.as_ref().is_some_and(|id| turns.iter().any(|turn| turn.id == *id));
+            if follows && journal::claim(&message.id).await {
+                turns.push(message);
+            }
+        }
+        return Some(turns);
+    }
+    None
+}
+
+/// Notes that unsaved turns belong to a session that was just started.
+fn move_to(session_id: &SessionId, messages: &[Message]) {
+    for message in messages {
+        if journal::keep(Some(session_id), message) {
+            journal::forget(None, &message.id);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::api;
 use crate::api::sessions::Loaded;
 use crate::browser;
 use crate::client::journal;
-use crate::client::session_manager::{Remedy, Row, SessionManager};
+use crate::client::session_manager::{Remedy, Row, SessionManager, left_to_start};
 use crate::components::composer::Composer;
 use crate::components::confirm::ConfirmDelete;
 use crate::components::icon::{Glyph, Icon};
@@ -243,10 +243,18 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
     Effect::new(move |_| {
         let target = Target::of(&location.pathname.read_untracked(), &location.search.read_untracked());
         let has_session = manager.session_id.get_untracked().is_some();
-        if target == Target::Last && has_session && !manager.is_at_work() && !journal::unsaved(None).is_empty() {
-            manager.open_new();
-            navigate("/chat?new", NavigateOptions { replace: true, ..NavigateOptions::default() });
+        if target != Target::Last || !has_session || manager.is_at_work() || journal::unsaved(None).is_empty() {
+            return;
         }
+        let navigate = navigate.clone();
+        let visit = manager.visits.get_untracked();
+        spawn_local(async move {
+            let is_left = left_to_start().await.is_some();
+            if is_left && manager.visits.get_untracked() == visit && !manager.is_at_work() {
+                manager.open_new();
+                navigate("/chat?new", NavigateOptions { replace: true, ..NavigateOptions::default() });
+            }
+        });
     });
     let jumps = jump.0.get_untracked();
     Effect::new(move |_| {
