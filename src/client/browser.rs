@@ -4,11 +4,11 @@ use crate::error::{AppError, ErrorCode};
 use js_sys::{Reflect, Uint8Array};
 use leptos::ev;
 use leptos::prelude::{document, window};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
-use std::cell::RefCell;
-use std::collections::HashMap;
 use web_sys::{AbortController, BroadcastChannel, Headers, MessageEvent, RequestInit, Response};
 
 /// The channel on which the tabs of this site talk.
@@ -269,12 +269,25 @@ pub async fn open_stream(path: &str, body: String) -> Result<ByteStream, AppErro
     let init = request(&body).map_err(|_| unreachable_server())?;
     let abort = AbortController::new().map_err(|_| unreachable_server())?;
     init.set_signal(Some(&abort.signal()));
+    STREAM.set(Some(abort.clone()));
     let response = fetch(path, &init).await?;
     let reader = response
         .body()
         .and_then(|body| body.get_reader().dyn_into::<web_sys::ReadableStreamDefaultReader>().ok())
         .ok_or_else(unreachable_server)?;
     Ok(ByteStream { reader, abort })
+}
+
+thread_local! {
+    /// What ends the stream that was opened last.
+    static STREAM: RefCell<Option<AbortController>> = const { RefCell::new(None) };
+}
+
+/// Ends the stream that was opened last, also while it is being opened.
+pub fn abort_stream() {
+    if let Some(abort) = STREAM.take() {
+        abort.abort();
+    }
 }
 
 /// An answer that is arriving; dropping it cancels it.
