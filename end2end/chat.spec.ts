@@ -140,6 +140,32 @@ test.describe("a reply", () => {
     expect(kept?.content).toBe(words(shown));
   });
 
+  test("leaves a reader alone who scrolls up while it streams in", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("stream 1500");
+    await chat.say("slow 500 20");
+    await atLeast(chat, 5);
+    const conversation = page.getByRole("region", { name: "Conversation" });
+    await conversation.hover();
+    // Small steps, as a touchpad makes them: each alone stays near the end.
+    for (let step = 0; step < 8; step++) {
+      await page.mouse.wheel(0, -20);
+      await page.waitForTimeout(60);
+    }
+    const top = () => conversation.evaluate((element) => element.scrollTop);
+    const place = await top();
+    await atLeast(chat, (await numberedWords(chat)) + 60);
+    expect(Math.abs((await top()) - place)).toBeLessThan(30);
+    await page.getByRole("button", { name: "Jump to latest" }).click();
+    const fromEnd = () => conversation.evaluate((element) => element.scrollHeight - element.scrollTop - element.clientHeight);
+    await expect.poll(fromEnd).toBeLessThan(30);
+    await chat.stop.focus();
+    await chat.stop.press("Enter");
+    await chat.complete();
+    await expect(chat.send).toBeFocused();
+  });
+
   test("that failed says so, keeps its text, and can be tried again", async ({ page, verbatim }) => {
     const chat = new Chat(page);
     await chat.open(`${verbatim.address}/`);
@@ -218,6 +244,20 @@ test.describe("sessions", () => {
     expect((await verbatim.post("load", { session_id: first })).messages).toHaveLength(4);
   });
 
+  test("one that is deleted in the dialog comes back with the dialog's own Undo", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo to be deleted");
+    await chat.sessions.click();
+    const browser = page.getByRole("dialog", { name: "Sessions" });
+    await browser.getByRole("button", { name: /^Delete/ }).click();
+    await page.getByRole("button", { name: "Delete session" }).click();
+    await expect.poll(() => verbatim.sessionsOnDisk()).toHaveLength(0);
+    await browser.getByRole("button", { name: "Undo" }).click();
+    await expect.poll(() => verbatim.sessionsOnDisk()).toHaveLength(1);
+    await expect(browser).toContainText("to be deleted");
+  });
+
   test("Enter sends, Shift and Enter begin a new line", async ({ page, verbatim }) => {
     const chat = new Chat(page);
     await chat.open(`${verbatim.address}/`);
@@ -276,6 +316,56 @@ test.describe("nothing is lost", () => {
     await hydrated(page);
     await expect(chat.message).toHaveValue("another half");
     await expect(chat.yours).toHaveText([/hello/]);
+  });
+
+  test("what is typed before the page listens stays", async ({ page, verbatim }) => {
+    let release = () => {};
+    const held = new Promise<void>((resolve) => (release = resolve));
+    await page.route(/\.wasm$/, async (route) => {
+      await held;
+      await route.continue();
+    });
+    const chat = new Chat(page);
+    await page.goto(`${verbatim.address}/`, { waitUntil: "commit" });
+    await chat.message.pressSequentially("echo early words");
+    release();
+    await hydrated(page);
+    await expect(chat.message).toHaveValue("echo early words");
+    await chat.send.click();
+    await chat.complete();
+    await expect(chat.replies).toHaveText([/early words/]);
+  });
+
+  test("two tabs that cannot begin a session lose nothing, and a third takes nothing from them", async ({ page, context, verbatim, problems }) => {
+    problems.expect(/Failed to load resource|ERR_|network/i);
+    const one = new Chat(page);
+    const other = new Chat(await context.newPage());
+    const third = new Chat(await context.newPage());
+    const address = `${verbatim.address}/chat?new`;
+    await one.open(address);
+    await other.open(address);
+    await third.open(address);
+    await verbatim.stop();
+    await one.say("echo from one");
+    await other.say("echo from the other");
+    const kept = () =>
+      page.evaluate(() => Object.entries(localStorage).filter(([key]) => key.startsWith("verbatim.unsaved.")).map(([, text]) => text));
+    await expect.poll(async () => (await kept()).length).toBe(2);
+    expect((await kept()).join()).toContain("echo from one");
+    await third.page.bringToFront();
+    await third.newSession.click();
+    await expect(third.page.getByRole("article")).toHaveCount(0);
+    await other.page.close();
+    await third.newSession.click();
+    await expect(third.yours).toHaveText([/from the other/]);
+    await verbatim.start();
+    await expect.poll(async () => (await kept()).length, { timeout: 40_000 }).toBe(0);
+    await page.bringToFront();
+    await one.complete();
+    await third.page.bringToFront();
+    await third.complete();
+    const said = verbatim.sessionsOnDisk().map((session) => session.messages.map((message) => message.content).join(" / "));
+    expect(said.sort()).toEqual(["echo from one / from one", "echo from the other / from the other"]);
   });
 
   test("a killed server has, after its restart, the text up to at most a second before", async ({ page, verbatim, problems }) => {

@@ -206,6 +206,25 @@ test.describe("with sessions of the older format", () => {
     expect(verbatim.sessionsOnDisk()).toHaveLength(2);
   });
 
+  test("a change elsewhere leaves the focus and what was opened alone", async ({ page, context, verbatim }) => {
+    const sessions = new Sessions(page);
+    await gotoHydrated(page, `${verbatim.address}/sessions/${CHAT}`);
+    const link = sessions.row("What's the weather?").getByRole("link");
+    await link.focus();
+    const other = new Chat(await context.newPage());
+    await other.open(`${verbatim.address}/chat?new`);
+    await other.ask("echo from elsewhere");
+    await page.bringToFront();
+    await expect(sessions.rows).toHaveCount(3);
+    await expect(sessions.row("from elsewhere")).toContainText("2 messages");
+    await expect(link).toBeFocused();
+    // A row that goes gives the focus to its neighbour.
+    await sessions.row("What's the time?").getByRole("button", { name: /^Delete/ }).click();
+    await page.getByRole("button", { name: "Delete session" }).click();
+    await expect(sessions.rows).toHaveCount(2);
+    await expect(link).toBeFocused();
+  });
+
   test("the keyboard reaches the search and a session", async ({ page, verbatim }) => {
     const sessions = new Sessions(page);
     await gotoHydrated(page, `${verbatim.address}/sessions`);

@@ -4,6 +4,8 @@ use crate::error::{AppError, ErrorCode};
 use js_sys::{Reflect, Uint8Array};
 use leptos::ev;
 use leptos::prelude::{document, window};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
@@ -87,6 +89,88 @@ pub fn store(key: &str, value: Option<&str>) -> bool {
         Some(value) => storage.set_item(key, value).is_ok(),
         None => storage.remove_item(key).is_ok(),
     }
+}
+
+/// The keys of the browser's storage that begin with `prefix`.
+pub fn stored_keys(prefix: &str) -> Vec<String> {
+    let Some(storage) = storage() else { return Vec::new() };
+    let count = storage.length().unwrap_or(0);
+    (0..count).filter_map(|index| storage.key(index).ok().flatten()).filter(|key| key.starts_with(prefix)).collect()
+}
+
+thread_local! {
+    /// What this tab holds, each with the function that lets go of it.
+    static CLAIMS: RefCell<HashMap<String, js_sys::Function>> = RefCell::new(HashMap::new());
+}
+
+/// The browser's locks; they exist in a secure context only.
+fn locks() -> Option<JsValue> {
+    let locks = Reflect::get(&window().navigator(), &"locks".into()).ok()?;
+    locks.is_object().then_some(locks)
+}
+
+/// Whether tabs can keep a thing from each other; where they cannot, each claim succeeds.
+pub fn has_claims() -> bool {
+    locks().is_some()
+}
+
+/// Claims a name for this tab as long as it is open or until [`release_claims`]; false while another tab holds it. It is asked
+/// for at the call, not at the first poll.
+pub fn claim(name: &str) -> impl Future<Output = bool> + use<> {
+    let is_held = CLAIMS.with_borrow(|claims| claims.contains_key(name));
+    let asked = if is_held { None } else { locks().map(|locks| ask_for_lock(&locks, name.to_owned())) };
+    async move {
+        match asked {
+            Some(asked) => JsFuture::from(asked).await.is_ok_and(|granted| granted.is_truthy()),
+            None => true,
+        }
+    }
+}
+
+/// A promise of whether the lock is ours now.
+fn ask_for_lock(locks: &JsValue, name: String) -> js_sys::Promise {
+    js_sys::Promise::new(&mut |resolve, _| {
+        let options = js_sys::Object::new();
+        let _ = Reflect::set(&options, &"ifAvailable".into(), &true.into());
+        let kept_name = name.clone();
+        let answer = resolve.clone();
+        // The lock is held until the promise that this returns is kept.
+        let granted = Closure::once_into_js(move |lock: JsValue| -> JsValue {
+            let is_ours = lock.is_object();
+            let _ = answer.call1(&JsValue::NULL, &is_ours.into());
+            if !is_ours {
+                return JsValue::UNDEFINED;
+            }
+            let mut end = None;
+            let held = js_sys::Promise::new(&mut |resolve, _| end = Some(resolve));
+            if let Some(end) = end {
+                CLAIMS.with_borrow_mut(|claims| claims.insert(kept_name, end));
+            }
+            held.into()
+        });
+        // Typed bindings of the locks are not stable in web-sys.
+        let request = Reflect::get(locks, &"request".into()).ok().and_then(|request| request.dyn_into().ok());
+        let asked = request
+            .and_then(|request: js_sys::Function| request.call3(locks, &name.as_str().into(), &options, &granted).ok());
+        if asked.is_none() {
+            let _ = resolve.call1(&JsValue::NULL, &true.into());
+        }
+    })
+}
+
+/// Lets go of everything that [`claim`] holds.
+pub fn release_claims() {
+    let claims = CLAIMS.with_borrow_mut(std::mem::take);
+    for end in claims.values() {
+        let _ = end.call0(&JsValue::NULL);
+    }
+}
+
+/// What stands in the field with this id, for what is typed before the page listens.
+pub fn value_of(id: &str) -> String {
+    let element = document().get_element_by_id(id);
+    let value = element.and_then(|element| Reflect::get(&element, &"value".into()).ok());
+    value.and_then(|value| value.as_string()).unwrap_or_default()
 }
 
 /// The `content` of the `<meta>` of this name.
@@ -185,12 +269,25 @@ pub async fn open_stream(path: &str, body: String) -> Result<ByteStream, AppErro
     let init = request(&body).map_err(|_| unreachable_server())?;
     let abort = AbortController::new().map_err(|_| unreachable_server())?;
     init.set_signal(Some(&abort.signal()));
+    STREAM.set(Some(abort.clone()));
     let response = fetch(path, &init).await?;
     let reader = response
         .body()
         .and_then(|body| body.get_reader().dyn_into::<web_sys::ReadableStreamDefaultReader>().ok())
         .ok_or_else(unreachable_server)?;
     Ok(ByteStream { reader, abort })
+}
+
+thread_local! {
+    /// What ends the stream that was opened last.
+    static STREAM: RefCell<Option<AbortController>> = const { RefCell::new(None) };
+}
+
+/// Ends the stream that was opened last, also while it is being opened.
+pub fn abort_stream() {
+    if let Some(abort) = STREAM.take() {
+        abort.abort();
+    }
 }
 
 /// An answer that is arriving; dropping it cancels it.

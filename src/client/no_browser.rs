@@ -44,6 +44,29 @@ pub fn store(_key: &str, _value: Option<&str>) -> bool {
     false
 }
 
+/// The keys of the browser's storage that begin with `prefix`: none here.
+pub fn stored_keys(_prefix: &str) -> Vec<String> {
+    Vec::new()
+}
+
+/// Whether tabs can keep a thing from each other.
+pub fn has_claims() -> bool {
+    false
+}
+
+/// Claims a name for this tab; there are no others here.
+pub fn claim(_name: &str) -> impl Future<Output = bool> + use<> {
+    std::future::ready(true)
+}
+
+/// Lets go of everything that [`claim`] holds.
+pub fn release_claims() {}
+
+/// What stands in the field with this id: nothing here.
+pub fn value_of(_id: &str) -> String {
+    String::new()
+}
+
 /// The `content` of the `<meta>` of this name.
 pub fn meta(_name: &str) -> Option<String> {
     None
@@ -81,6 +104,9 @@ pub fn post_on_exit(_path: &str, _body: String) {}
 pub async fn open_stream(_path: &str, _body: String) -> Result<ByteStream, AppError> {
     Err(unreachable_server())
 }
+
+/// Ends the stream that was opened last.
+pub fn abort_stream() {}
 
 /// An answer that is arriving; dropping it cancels it.
 pub struct ByteStream(());

@@ -70,6 +70,8 @@ pub struct LiveReply {
     pub phase: Option<(Phase, Option<f64>)>,
     /// Whether the connection broke and is being made again.
     pub reconnecting: bool,
+    /// Whether it is to be stopped as soon as it began.
+    pub stopping: bool,
 }
 
 /// Something to say below the conversation.
@@ -96,11 +98,22 @@ struct Tidings {
     session_id: SessionId,
 }
 
+/// For whom a reply is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Errand {
+    visit: u64,
+    ended_waits: u64,
+}
+
 /// What nobody needs to be notified of.
 #[derive(Default)]
 struct Inner {
     /// Counts the conversations that were opened, so that work for an earlier one knows that it is late.
     visit: u64,
+    /// Counts the waits for the server that the person ended.
+    ended_waits: u64,
+    /// Sessions for which trying again to save what an earlier page left does not help.
+    refused: Vec<SessionId>,
     revision: Option<u64>,
     /// Ids of turns that are not known to be on the server's disk.
     dirty: Vec<String>,
@@ -130,8 +143,8 @@ pub struct SessionManager {
     pub modes: RwSignal<Modes>,
     /// Which assistant answers; `None` until it has been asked.
     pub assistant: RwSignal<Option<AssistantStatus>>,
-    /// Counts changes of any session that lists should show.
-    pub changes: RwSignal<u64>,
+    /// Counts, for each session, the changes that were heard of.
+    pub changes: RwSignal<HashMap<SessionId, u64>>,
     /// Counts the conversations that were opened.
     pub visits: RwSignal<u64>,
     turns: RwSignal<Vec<Turn>>,
@@ -156,7 +169,7 @@ impl SessionManager {
             notice: RwSignal::new(None),
             modes: RwSignal::new(Modes::default()),
             assistant: RwSignal::new(None),
-            changes: RwSignal::new(0),
+            changes: RwSignal::new(HashMap::new()),
             visits: RwSignal::new(0),
             turns: RwSignal::new(Vec::new()),
             leaf: RwSignal::new(None),
@@ -174,8 +187,15 @@ impl SessionManager {
             if *self.save_state.read_untracked() != SaveState::Failed {
                 spawn_local(async move { self.save().await });
             }
+            spawn_local(async move { self.save_all_left_behind().await });
         });
-        browser::on_window("online", move || spawn_local(async move { self.save().await }));
+        browser::on_window("online", move || {
+            spawn_local(async move {
+                self.save().await;
+                self.save_all_left_behind().await;
+            });
+        });
+        spawn_local(async move { self.save_all_left_behind().await });
         browser::on_window("pagehide", move || self.flush_on_exit());
         browser::on_document("visibilitychange", move || {
             if browser::is_hidden() {
@@ -191,10 +211,10 @@ impl SessionManager {
         self.ask_assistant_if_away();
         browser::listen_to_tabs(move |text| {
             let Ok(tidings) = serde_json::from_str::<Tidings>(&text) else { return };
-            self.changes.update(|count| *count += 1);
             if self.session_id.get_untracked().as_ref() == Some(&tidings.session_id) {
                 self.catch_up();
             }
+            self.count_change(tidings.session_id);
         });
         Effect::new(move |_| {
             if self.visits.get() > 0 {
@@ -206,6 +226,7 @@ impl SessionManager {
     /// Takes a session in hand.
     pub fn open(&self, loaded: Loaded) {
         self.clear();
+        journal::release();
         let leaf = loaded.session.leaf().map(str::to_owned);
         let saved_at = time::parse(&loaded.session.last_updated).map_or(0.0, |at| at.timestamp_millis() as f64);
         self.inner.update_value(|inner| inner.revision = Some(loaded.revision));
@@ -327,7 +348,15 @@ impl SessionManager {
     pub fn stop(self) {
         let Some(live) = self.live.get_untracked() else { return };
         let Some(reply_id) = live.reply_id else {
-            self.inner.update_value(|inner| inner.stop_wanted = true);
+            if live.reconnecting {
+                // What was said stays unsaved and is saved as soon as that is possible; nobody waits for a reply.
+                self.inner.update_value(|inner| inner.ended_waits += 1);
+                browser::abort_stream();
+                self.live.set(None);
+            } else {
+                self.inner.update_value(|inner| inner.stop_wanted = true);
+                self.live.set(Some(LiveReply { stopping: true, ..live }));
+            }
             return;
         };
         spawn_local(async move {
@@ -367,8 +396,7 @@ impl SessionManager {
                 let Some(session_id) = self.session_id.get_untracked() else { return };
                 match api::sessions::restore(session_id).await {
                     Ok(_) => {
-                        self.tell_others();
-                        self.changes.update(|count| *count += 1);
+                        self.tell_of_change();
                         self.save().await;
                         self.catch_up();
                         self.take_up_work();
@@ -381,7 +409,24 @@ impl SessionManager {
 
     /// Saves what is not on the server's disk.
     pub async fn save(self) {
-        let Some(session_id) = self.session_id.get_untracked() else { return };
+        let session_id = match self.session_id.get_untracked() {
+            Some(session_id) => session_id,
+            // A reply that is asked for starts the session itself.
+            None if self.is_live() || self.inner.with_value(|inner| inner.dirty.is_empty() || inner.saving) => return,
+            None => {
+                let visit = self.visit();
+                self.inner.update_value(|inner| inner.saving = true);
+                let answer = self.start().await;
+                if self.visit() != visit {
+                    return;
+                }
+                self.inner.update_value(|inner| inner.saving = false);
+                match answer {
+                    Ok(session_id) => session_id,
+                    Err(error) => return self.not_saved(&error),
+                }
+            }
+        };
         let visit = self.visit();
         let mut patch = Object::new();
         let mut dirty = Vec::new();
@@ -452,6 +497,11 @@ impl SessionManager {
         self.inner.with_value(|inner| inner.visit)
     }
 
+    /// What must stay the same for the work on a reply to go on.
+    fn errand(&self) -> Errand {
+        self.inner.with_value(|inner| Errand { visit: inner.visit, ended_waits: inner.ended_waits })
+    }
+
     /// Whether a reply runs or something is not saved.
     pub fn is_at_work(&self) -> bool {
         self.is_live() || self.inner.with_value(|inner| !inner.dirty.is_empty())
@@ -462,7 +512,12 @@ impl SessionManager {
     }
 
     fn clear(&self) {
-        self.inner.update_value(|inner| *inner = Inner { visit: inner.visit + 1, ..Inner::default() });
+        self.inner.update_value(|inner| {
+            let refused = std::mem::take(&mut inner.refused);
+            *inner = Inner { visit: inner.visit + 1, refused, ..Inner::default() };
+        });
+        // The connection of a reply that is no longer shown is one of the few that a browser has.
+        browser::abort_stream();
         self.notice.set(None);
     }
 
@@ -489,15 +544,18 @@ impl SessionManager {
 
     fn add_unsaved(&self, message: Message) {
         let id = message.id.clone();
+        let session_id = self.session_id.get_untracked();
+        if session_id.is_none() {
+            // Another tab is not to take up what this one sends.
+            let claimed = journal::claim(&id);
+            spawn_local(async move {
+                claimed.await;
+            });
+        }
+        journal::keep(session_id.as_ref(), &message);
         self.leaf.set(Some(id.clone()));
         self.turns.update(|turns| turns.push(new_turn(message)));
         self.inner.update_value(|inner| inner.dirty.push(id));
-        self.write_journal();
-    }
-
-    fn write_journal(&self) {
-        let dirty = self.inner.with_value(|inner| inner.dirty.clone());
-        self.session_id.with_untracked(|id| journal::set_unsaved(id.as_ref(), &self.messages_of(&dirty)));
     }
 
     fn mark_saved(&self, ids: &[String]) {
@@ -505,7 +563,7 @@ impl SessionManager {
             inner.dirty.retain(|id| !ids.contains(id));
             inner.dirty.is_empty() && inner.patch.is_empty()
         });
-        self.write_journal();
+        self.session_id.with_untracked(|session_id| ids.iter().for_each(|id| journal::forget(session_id.as_ref(), id)));
         if all == Some(true) {
             self.save_state.set(SaveState::Saved(browser::now_ms()));
         }
@@ -536,23 +594,39 @@ impl SessionManager {
         tell_tabs_of(&session_id);
     }
 
+    /// Says here and to the other tabs that the session in hand changed.
+    fn tell_of_change(&self) {
+        let Some(session_id) = self.session_id.get_untracked() else { return };
+        self.changed(&session_id);
+    }
+
+    /// Says here and to the other tabs that a session changed, was deleted or came back.
+    pub fn changed(&self, session_id: &SessionId) {
+        self.count_change(session_id.clone());
+        tell_tabs_of(session_id);
+    }
+
+    fn count_change(&self, session_id: SessionId) {
+        self.changes.update(|changes| *changes.entry(session_id).or_default() += 1);
+    }
+
     /// Sends turns that an earlier page could not save, and joins a reply that runs.
     fn take_up_work(self) {
-        let session_id = self.session_id.get_untracked();
-        let left: Vec<Message> = journal::unsaved(session_id.as_ref());
-        if session_id.is_none() && !untrack(|| self.is_empty()) {
+        let Some(session_id) = self.session_id.get_untracked() else {
+            spawn_local(async move { self.take_up_new().await });
             return;
-        }
+        };
         let mut last = None;
-        for message in left {
+        for message in journal::unsaved(Some(&session_id)) {
             if self.turn(&message.id).is_none() {
                 last = Some(message.id.clone());
                 self.add_unsaved(message);
             } else if self.inner.with_value(|inner| inner.dirty.contains(&message.id)) {
                 last = Some(message.id);
+            } else {
+                journal::forget(Some(&session_id), &message.id);
             }
         }
-        self.write_journal();
         let running = self.live.get_untracked().and_then(|live| live.reply_id);
         match (running, last) {
             (Some(reply_id), _) => self.follow(ReplyRequest::Rest { reply_id, after_seq: 0 }),
@@ -561,9 +635,25 @@ impl SessionManager {
         }
     }
 
+    /// Goes on with a conversation that an earlier page could not even start. One that another tab has in hand stays there.
+    async fn take_up_new(self) {
+        let visit = self.visit();
+        let Some(turns) = left_to_start().await else { return };
+        if self.visit() != visit || self.session_id.get_untracked().is_some() || !untrack(|| self.is_empty()) {
+            return;
+        }
+        let last = turns.last().map(|turn| turn.id.clone());
+        for turn in turns {
+            self.add_unsaved(turn);
+        }
+        if let Some(id) = last {
+            self.answer(id);
+        }
+    }
+
     /// Asks for the reply to a turn that is not known to be saved.
     fn answer(self, id: String) {
-        let visit = self.visit();
+        let errand = self.errand();
         self.live.set(Some(LiveReply::default()));
         self.notice.set(None);
         self.inner.update_value(|inner| inner.stop_wanted = false);
@@ -571,7 +661,7 @@ impl SessionManager {
             self.save_state.set(SaveState::Saving);
         }
         spawn_local(async move {
-            let Some(session_id) = self.started(visit).await else { return };
+            let Some(session_id) = self.started(errand).await else { return };
             let Some(message) = self.turn(&id).map(|turn| turn.message.get_untracked()) else { return };
             self.follow(ReplyRequest::Answer {
                 session_id,
@@ -583,26 +673,19 @@ impl SessionManager {
         });
     }
 
-    /// The session's id; starts it first where it is not. `None` when another conversation was opened meanwhile, or when
-    /// the server refuses.
-    async fn started(self, visit: u64) -> Option<SessionId> {
+    /// The session's id; starts it first where it is not. `None` when nobody waits for the reply any longer, or when the
+    /// server refuses.
+    async fn started(self, errand: Errand) -> Option<SessionId> {
         for attempt in 0.. {
             if let Some(session_id) = self.session_id.get_untracked() {
                 return Some(session_id);
             }
-            let metadata = object(json!({"type": Kind::Chat.as_str()}));
-            let answer = api::sessions::start(None, Some(metadata.clone())).await;
-            if self.visit() != visit {
+            let answer = self.start().await;
+            if self.errand() != errand {
                 return None;
             }
             match answer {
-                Ok(started) => {
-                    journal::set_unsaved(None, &[]);
-                    self.metadata.set(metadata);
-                    self.session_id.set(Some(started.session_id.clone()));
-                    self.write_journal();
-                    return Some(started.session_id);
-                }
+                Ok(session_id) => return Some(session_id),
                 Err(error) => {
                     self.not_saved(&error);
                     if Trouble::passing(&error).is_none() {
@@ -613,28 +696,81 @@ impl SessionManager {
                 }
             }
             browser::sleep_or_online(wait_ms(attempt)).await;
-            if self.visit() != visit {
+            if self.errand() != errand {
                 return None;
             }
         }
         None
     }
 
-    fn follow(self, request: ReplyRequest) {
+    /// Starts the session in hand. One that is no longer in hand when the server answers gets its turns all the same.
+    async fn start(self) -> Result<SessionId, AppError> {
         let visit = self.visit();
+        let turns = self.messages_of(&self.inner.with_value(|inner| inner.dirty.clone()));
+        let metadata = object(json!({"type": Kind::Chat.as_str()}));
+        let started = api::sessions::start(None, Some(metadata.clone())).await?.session_id;
+        if self.visit() != visit {
+            let is_in_hand = |turn: &Message| self.inner.with_value(|inner| inner.dirty.contains(&turn.id));
+            let left: Vec<Message> =
+                turns.into_iter().filter(|turn| journal::keeps(None, &turn.id) && !is_in_hand(turn)).collect();
+            move_to(&started, &left);
+            self.save_left_behind(&started).await?;
+            return Ok(started);
+        }
+        if let Some(session_id) = self.session_id.get_untracked() {
+            return Ok(session_id);
+        }
+        let dirty = self.inner.with_value(|inner| inner.dirty.clone());
+        move_to(&started, &self.messages_of(&dirty));
+        self.metadata.set(metadata);
+        self.session_id.set(Some(started.clone()));
+        Ok(started)
+    }
+
+    /// Saves the turns of sessions that are not in hand, which an earlier page or visit could not save.
+    async fn save_all_left_behind(self) {
+        for session_id in journal::sessions() {
+            let is_held = self.session_id.with_untracked(|held| held.as_ref() == Some(&session_id));
+            if is_held || self.inner.with_value(|inner| inner.refused.contains(&session_id)) {
+                continue;
+            }
+            if let Err(error) = self.save_left_behind(&session_id).await {
+                if Trouble::passing(&error).is_some() {
+                    return;
+                }
+                self.inner.update_value(|inner| inner.refused.push(session_id));
+            }
+        }
+    }
+
+    async fn save_left_behind(self, session_id: &SessionId) -> Result<(), AppError> {
+        let left = journal::unsaved(Some(session_id));
+        if left.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<String> = left.iter().map(|message| message.id.clone()).collect();
+        let messages = left.into_iter().map(MessageInput::from).collect();
+        api::sessions::save(session_id.clone(), messages, None, None, None).await?;
+        ids.iter().for_each(|id| journal::forget(Some(session_id), id));
+        self.changed(session_id);
+        Ok(())
+    }
+
+    fn follow(self, request: ReplyRequest) {
+        let errand = self.errand();
         if !self.is_live() {
             self.live.set(Some(LiveReply::default()));
         }
-        spawn_local(async move { self.follow_to_the_end(visit, request).await });
+        spawn_local(async move { self.follow_to_the_end(errand, request).await });
     }
 
-    async fn follow_to_the_end(self, visit: u64, mut request: ReplyRequest) {
+    async fn follow_to_the_end(self, errand: Errand, mut request: ReplyRequest) {
         let mut attempt = 0;
         loop {
             match ReplyStream::open(&request).await {
                 Ok(mut stream) => {
                     while let Some(event) = stream.next().await {
-                        if self.visit() != visit {
+                        if self.errand() != errand {
                             return;
                         }
                         attempt = 0;
@@ -652,10 +788,13 @@ impl SessionManager {
                             return;
                         }
                     }
+                    if self.errand() != errand {
+                        return;
+                    }
                     self.reconnecting();
                 }
                 Err(error) => {
-                    if self.visit() != visit {
+                    if self.errand() != errand {
                         return;
                     }
                     match self.refused(&request, error) {
@@ -670,11 +809,11 @@ impl SessionManager {
             }
             browser::sleep_or_online(wait_ms(attempt)).await;
             attempt = attempt.saturating_add(1);
-            if self.visit() != visit {
+            if self.errand() != errand {
                 return;
             }
             self.save().await;
-            if self.visit() != visit {
+            if self.errand() != errand {
                 return;
             }
         }
@@ -724,8 +863,7 @@ impl SessionManager {
                     (ErrorCode::AssistantUnreachable, ReplyRequest::Answer { id, .. }) => {
                         self.mark_saved(std::slice::from_ref(id));
                         self.inner.update_value(|inner| inner.revision = None);
-                        self.tell_others();
-                        self.changes.update(|count| *count += 1);
+                        self.tell_of_change();
                     }
                     (_, ReplyRequest::Answer { .. }) => self.save_state.set(SaveState::Failed),
                     _ => {}
@@ -762,8 +900,7 @@ impl SessionManager {
                 }
                 self.leaf.set(Some(id));
                 self.mark_saved(&[]);
-                self.tell_others();
-                self.changes.update(|count| *count += 1);
+                self.tell_of_change();
             }
             ReplyEvent::Failed { code, message, .. } => {
                 self.apply_waiting();
@@ -832,8 +969,7 @@ impl SessionManager {
             // The server keeps the message before the reply begins.
             self.mark_saved(&[parent_id]);
         }
-        self.tell_others();
-        self.changes.update(|count| *count += 1);
+        self.tell_of_change();
         if self.inner.try_update_value(|inner| std::mem::take(&mut inner.stop_wanted)) == Some(true) {
             self.stop();
         }
@@ -863,6 +999,10 @@ impl SessionManager {
     }
 
     fn merge(self, loaded: Loaded) {
+        // An answer that was overtaken by a later one tells nothing new.
+        if self.inner.with_value(|inner| inner.revision.is_some_and(|known| loaded.revision < known)) {
+            return;
+        }
         let live = self.live.with_untracked(|live| live.as_ref().and_then(|live| live.message_id.clone()));
         let is_busy = self.is_live();
         let leaf = loaded.session.leaf().map(str::to_owned);
@@ -933,10 +1073,37 @@ impl SessionManager {
     }
 }
 
-/// Says to the other tabs that a session changed, was deleted or came back.
-pub fn tell_tabs_of(session_id: &SessionId) {
+fn tell_tabs_of(session_id: &SessionId) {
     if let Ok(text) = serde_json::to_string(&Tidings { session_id: session_id.clone() }) {
         browser::tell_tabs(&text);
+    }
+}
+
+/// The oldest conversation that could not be started and that no other tab has in hand; it is this tab's now.
+pub async fn left_to_start() -> Option<Vec<Message>> {
+    for first in journal::unsaved(None) {
+        // What another tab had in hand may have been sent meanwhile.
+        if !journal::claim(&first.id).await || !journal::keeps(None, &first.id) {
+            continue;
+        }
+        let mut turns = vec![first];
+        for message in journal::unsaved(None) {
+            let follows = message.parent_id.as_ref().is_some_and(|id| turns.iter().any(|turn| turn.id == *id));
+            if follows && journal::claim(&message.id).await {
+                turns.push(message);
+            }
+        }
+        return Some(turns);
+    }
+    None
+}
+
+/// Notes that unsaved turns belong to a session that was just started.
+fn move_to(session_id: &SessionId, messages: &[Message]) {
+    for message in messages {
+        if journal::keep(Some(session_id), message) {
+            journal::forget(None, &message.id);
+        }
     }
 }
 

@@ -97,7 +97,8 @@ pub fn Composer(
                     class:composer__send--stop=is_busy
                     aria-label=move || if is_busy.get() { "Stop" } else { "Send" }
                     title=move || if is_busy.get() { "Stop the reply" } else { "Send (Enter)" }
-                    disabled=move || !is_busy.get() && is_blank.get()
+                    // Not `disabled`, which would take the focus from it when Stop becomes Send.
+                    aria-disabled=move || (!is_busy.get() && is_blank.get()).then_some("true")
                     on:click=move |_| if is_busy.get_untracked() { on_stop.run(()) } else { send() }
                 >
                     {move || {

@@ -3,6 +3,7 @@
 use super::confirm::follow_open;
 use super::icon::{Glyph, Icon};
 use super::local_time::LocalTime;
+use super::toast::{Toaster, Toasts};
 use crate::browser::{self, TimeStyle};
 use crate::client::session_manager::title_of;
 use crate::error::AppError;
@@ -52,6 +53,7 @@ pub fn SessionBrowser(
 ) -> impl IntoView {
     let dialog = NodeRef::<html::Dialog>::new();
     let list = NodeRef::<html::Div>::new();
+    let toaster = expect_context::<Toaster>();
     follow_open(dialog, is_open.into());
     let arrows = move |event: leptos::ev::KeyboardEvent| {
         let delta = match event.key().as_str() {
@@ -123,6 +125,8 @@ pub fn SessionBrowser(
                     }
                 }}
             </div>
+            // While the dialog is open, what is outside of it cannot be clicked.
+            <Toasts toaster/>
         </dialog>
     }
     .into_any()

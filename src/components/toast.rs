@@ -4,8 +4,11 @@ use super::icon::{Glyph, Icon};
 use leptos::prelude::*;
 use std::time::Duration;
 
-/// How long it stays, in milliseconds; it does not go while it has the focus or the pointer.
+/// How long it stays; it does not go while it has the focus or the pointer.
 const STAY: Duration = Duration::from_secs(10);
+
+/// How long it stays where nothing can be undone.
+const STAY_WITHOUT_UNDO: Duration = Duration::from_secs(3);
 
 /// What is said, and what undoes it.
 #[derive(Clone)]
@@ -33,9 +36,19 @@ impl Toaster {
     /// Says something instead of what was said before.
     pub fn say(&self, text: impl Into<String>, undo: Option<Callback<()>>) {
         self.current.set(Some(Toast { text: text.into(), undo }));
+        self.hold();
+        self.release();
+    }
+
+    /// Lets it stay until [`Self::release`].
+    fn hold(&self) {
         self.count.update(|count| *count += 1);
-        let (toaster, count) = (*self, self.count.get_untracked());
-        set_timeout(move || toaster.close(count), STAY);
+    }
+
+    fn release(self) {
+        let count = self.count.get_untracked();
+        let can_undo = self.current.with_untracked(|toast| toast.as_ref().is_some_and(|toast| toast.undo.is_some()));
+        set_timeout(move || self.close(count), if can_undo { STAY } else { STAY_WITHOUT_UNDO });
     }
 
     fn close(&self, count: u64) {
@@ -51,11 +64,6 @@ pub fn Toasts(
     /// What is said.
     toaster: Toaster,
 ) -> impl IntoView {
-    let hold = move |_| toaster.count.update(|count| *count += 1);
-    let release = move |_| {
-        let count = toaster.count.get_untracked();
-        set_timeout(move || toaster.close(count), STAY);
-    };
     view! {
         <div class="toasts" aria-live="polite">
             {move || {
@@ -66,13 +74,10 @@ pub fn Toasts(
                         view! {
                             <div
                                 class="toast"
-                                on:pointerenter=hold
-                                on:pointerleave=release
-                                on:focusin=move |_| toaster.count.update(|count| *count += 1)
-                                on:focusout=move |_| {
-                                    let count = toaster.count.get_untracked();
-                                    set_timeout(move || toaster.close(count), STAY);
-                                }
+                                on:pointerenter=move |_| toaster.hold()
+                                on:pointerleave=move |_| toaster.release()
+                                on:focusin=move |_| toaster.hold()
+                                on:focusout=move |_| toaster.release()
                             >
                                 <span class="toast__text">{toast.text}</span>
                                 {toast

@@ -249,12 +249,13 @@ fn Note(message: ArcRwSignal<Message>, id: String, actions: TurnActions) -> impl
             Role::User => Some(message.id.clone()),
             _ => message.parent_id.clone(),
         };
-        text.map(|text| (text, to_answer.filter(|_| is_last.get() && is_idle)))
+        let is_stopped = is_only_stopped(&message);
+        text.map(|text| (text, is_stopped, to_answer.filter(|_| is_last.get() && is_idle)))
     });
     move || {
-        note.get().map(|(text, to_answer)| {
+        note.get().map(|(text, is_stopped, to_answer)| {
             view! {
-                <div class="note">
+                <div class="note" class:note--quiet=is_stopped>
                     <span>{text}</span>
                     {to_answer
                         .map(|id| {
@@ -277,7 +278,11 @@ fn Note(message: ArcRwSignal<Message>, id: String, actions: TurnActions) -> impl
 
 #[component]
 fn PlainNote(message: ArcRwSignal<Message>) -> impl IntoView {
-    move || note_of(&message.read()).map(|text| view! { <div class="note">{text}</div> })
+    move || {
+        let message = message.read();
+        let is_stopped = is_only_stopped(&message);
+        note_of(&message).map(|text| view! { <div class="note" class:note--quiet=is_stopped>{text}</div> })
+    }
 }
 
 #[component]
@@ -444,26 +449,36 @@ fn duration(ms: u64) -> String {
 }
 
 /// What is to be said below a reply that did not end as it should.
-fn note_of(message: &Message) -> Option<String> {
+pub fn note_of(message: &Message) -> Option<String> {
     let text = |key: &str| message.metadata.get(key).and_then(Value::as_str);
     if message.role != Role::Assistant {
         return None;
     }
+    if is_only_stopped(message) {
+        return Some("You stopped this reply.".to_owned());
+    }
     if text("error") == Some("interrupted") {
         return Some("The server stopped in the middle of this reply. What had arrived by then is kept.".to_owned());
     }
-    if message.metadata.get("error").is_some_and(|error| !error.is_null() && *error != Value::Bool(false)) {
+    if has_error(message) {
         let said = text("error_message").unwrap_or("The assistant broke off. What had arrived by then is kept.");
         return Some(said.to_owned());
-    }
-    if message.metadata.get("stopped").and_then(Value::as_bool) == Some(true) {
-        return Some("You stopped this reply.".to_owned());
     }
     text("cut_off").map(|reason| match reason {
         "length" => "The reply reached the longest that the model writes at once.".to_owned(),
         "content_filter" => "The model's provider held the rest of this reply back.".to_owned(),
         _ => "The model ended this reply early.".to_owned(),
     })
+}
+
+fn has_error(message: &Message) -> bool {
+    message.metadata.get("error").is_some_and(|error| !error.is_null() && *error != Value::Bool(false))
+}
+
+/// Whether the person stopped the reply, which is no trouble.
+fn is_only_stopped(message: &Message) -> bool {
+    let is_stopped = message.metadata.get("stopped").and_then(Value::as_bool) == Some(true);
+    message.role == Role::Assistant && is_stopped && !has_error(message)
 }
 
 #[cfg(test)]

@@ -6,16 +6,16 @@ use crate::api;
 use crate::api::sessions::Loaded;
 use crate::browser;
 use crate::client::journal;
-use crate::client::session_manager::{Remedy, Row, SessionManager};
+use crate::client::session_manager::{Remedy, Row, SessionManager, left_to_start};
 use crate::components::composer::Composer;
 use crate::components::confirm::ConfirmDelete;
 use crate::components::icon::{Glyph, Icon};
 use crate::components::session_browser::SessionBrowser;
 use crate::components::shortcuts::Jump;
 use crate::components::toast::Toaster;
-use crate::components::transcript::{TurnActions, TurnView, phase_text};
+use crate::components::transcript::{TurnActions, TurnView, note_of, phase_text};
 use crate::error::{AppError, ErrorCode};
-use crate::model::message::Role;
+use crate::model::message::{Message, Role};
 use crate::model::session::{Kind, SessionId, Summary};
 use leptos::html;
 use leptos::prelude::*;
@@ -154,6 +154,16 @@ pub fn ChatPage() -> impl IntoView {
         });
     });
 
+    let on_again = Callback::new(move |()| {
+        let target = target.get_untracked();
+        spawn_local(async move {
+            let loaded = load(target.clone()).await;
+            if opened.try_with_value(|opened| *opened == target) == Some(true) {
+                take_in_hand(manager, failure, &target, loaded);
+            }
+        });
+    });
+
     // A session that was just started, or opened as the last one, gets its own address.
     let navigate = use_navigate();
     Effect::new(move |_| {
@@ -179,12 +189,23 @@ pub fn ChatPage() -> impl IntoView {
                 Suspend::new(async move {
                     let loaded = first.await;
                     take_in_hand(manager, failure, &target, loaded);
-                    view! { <Conversation manager failure/> }
+                    view! { <Conversation manager failure on_again/> }
                 })
             }}
         </Suspense>
     }
     .into_any()
+}
+
+/// A kept draft with what was typed before it could be shown.
+fn joined_draft(kept: String, typed: String) -> String {
+    match (kept.trim().is_empty(), typed.trim().is_empty()) {
+        (_, true) => kept,
+        (true, false) => typed,
+        // The browser itself may have filled in what it remembers.
+        (false, false) if typed.starts_with(&kept) => typed,
+        (false, false) => format!("{kept}\n{typed}"),
+    }
 }
 
 /// Puts the held session's id into the address where the address only says "the last one".
@@ -195,11 +216,29 @@ fn show_address(manager: SessionManager, target: &Target) {
     }
 }
 
+/// Where a scrolling element stands, in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Scroll {
+    top: i32,
+    height: i32,
+    view: i32,
+}
+
+impl Scroll {
+    /// Whether the person scrolled up. What shrinks, or is seen whole in a larger view, is moved by the browser instead.
+    fn was_moved_up_from(self, before: Scroll) -> bool {
+        let is_at_very_end = self.height - self.top - self.view <= 1;
+        self.top < before.top && self.height >= before.height && self.view <= before.view && !is_at_very_end
+    }
+}
+
 #[component]
-fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) -> impl IntoView {
+fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on_again: Callback<()>) -> impl IntoView {
     let toaster = expect_context::<Toaster>();
     let jump = expect_context::<Jump>();
     let draft = RwSignal::new(String::new());
+    // What was typed before the page listened is not to be lost. The first view is the server's; the effect below shows it.
+    let typed_early = browser::value_of("message");
     let field = NodeRef::<html::Textarea>::new();
     let scroller = NodeRef::<html::Div>::new();
     let is_following = RwSignal::new(true);
@@ -211,10 +250,14 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
     let is_busy = Signal::derive(move || manager.live.read().is_some());
 
     // A conversation that comes in hand brings its draft, and is read from its end.
-    Effect::new(move |_| {
+    Effect::new(move |earlier: Option<()>| {
         manager.visits.track();
         let id = manager.session_id.get_untracked();
-        draft.set(journal::draft(id.as_ref()));
+        let kept = journal::draft(id.as_ref());
+        let typed = if earlier.is_none() { typed_early.clone() } else { String::new() };
+        let words = joined_draft(kept, typed);
+        journal::set_draft(id.as_ref(), &words);
+        draft.set(words);
         most.set(TURNS_AT_FIRST);
         is_following.set(true);
         if browser::has_fine_pointer() {
@@ -229,13 +272,17 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
                 row.turn.message.track();
             }
         });
-        if is_following.get() {
-            request_animation_frame(move || {
-                if let Some(Some(scroller)) = scroller.try_get_untracked() {
-                    browser::scroll_to_end(&scroller);
-                }
-            });
-        }
+        is_following.track();
+        request_animation_frame(move || {
+            let Some(Some(scroller)) = scroller.try_get_untracked() else { return };
+            if is_following.get_untracked() {
+                browser::scroll_to_end(&scroller);
+            }
+            let at_end = browser::is_at_end(&scroller);
+            if at_end != is_at_end.get_untracked() {
+                is_at_end.set(at_end);
+            }
+        });
     });
     // Words that could not even begin a session come before the session that was last used.
     let navigate = use_navigate();
@@ -243,10 +290,18 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
     Effect::new(move |_| {
         let target = Target::of(&location.pathname.read_untracked(), &location.search.read_untracked());
         let has_session = manager.session_id.get_untracked().is_some();
-        if target == Target::Last && has_session && !manager.is_at_work() && !journal::unsaved(None).is_empty() {
-            manager.open_new();
-            navigate("/chat?new", NavigateOptions { replace: true, ..NavigateOptions::default() });
+        if target != Target::Last || !has_session || manager.is_at_work() || journal::unsaved(None).is_empty() {
+            return;
         }
+        let navigate = navigate.clone();
+        let visit = manager.visits.get_untracked();
+        spawn_local(async move {
+            let is_left = left_to_start().await.is_some();
+            if is_left && manager.visits.get_untracked() == visit && !manager.is_at_work() {
+                manager.open_new();
+                navigate("/chat?new", NavigateOptions { replace: true, ..NavigateOptions::default() });
+            }
+        });
     });
     let jumps = jump.0.get_untracked();
     Effect::new(move |_| {
@@ -255,12 +310,24 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
         }
     });
 
+    let last_scroll = StoredValue::new(Scroll::default());
     let on_scroll = move |_| {
         let Some(scroller) = scroller.get_untracked() else { return };
         let at_end = browser::is_at_end(&scroller);
+        let scroll =
+            Scroll { top: scroller.scroll_top(), height: scroller.scroll_height(), view: scroller.client_height() };
+        let before = last_scroll.get_value();
+        last_scroll.set_value(scroll);
+        let follows = if scroll.was_moved_up_from(before) {
+            false
+        } else {
+            is_following.get_untracked() || at_end && scroll.top > before.top
+        };
+        if follows != is_following.get_untracked() {
+            is_following.set(follows);
+        }
         if at_end != is_at_end.get_untracked() {
             is_at_end.set(at_end);
-            is_following.set(at_end);
         }
     };
     let on_send = Callback::new(move |text: String| {
@@ -298,12 +365,16 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
     let failed = Memo::new(move |_| failure.get());
 
     view! {
-        <Title text=move || if failed.read().is_some() { "Not found".to_owned() } else { manager.title() }/>
+        <Title text=move || match &*failed.read() {
+            Some(error) if is_missing(error) => "Not found".to_owned(),
+            Some(_) => "Cannot be opened".to_owned(),
+            None => manager.title(),
+        }/>
         <main class="chat" id="main">
             <div class="chat__head">
                 <div class="chat__names">
                     <h1 class="chat__title" hidden=move || failed.read().is_some()>{move || manager.title()}</h1>
-                    <div class="chat__facts">
+                    <div class="chat__facts" hidden=move || failed.read().is_some()>
                         {move || manager.session_id.get().map(|id| view! { <SessionIdButton id toaster/> })}
                         <SaveStatus manager/>
                     </div>
@@ -327,7 +398,7 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
                 </div>
             </div>
             {move || match failed.get() {
-                Some(error) => view! { <Failure error/> }.into_any(),
+                Some(error) => view! { <Failure error on_again/> }.into_any(),
                 None => {
                     view! {
                         <div class="chat__body">
@@ -347,7 +418,7 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>) ->
                             <button
                                 type="button"
                                 class="button chat__jump"
-                                hidden=move || is_at_end.get()
+                                hidden=move || is_at_end.get() || is_following.get()
                                 on:click=move |_| is_following.set(true)
                             >
                                 <Icon glyph=Glyph::Down/>
@@ -480,10 +551,14 @@ fn SaveStatus(manager: SessionManager) -> impl IntoView {
     }
 }
 
+/// Whether there is no such session, so that trying again does not help.
+fn is_missing(error: &AppError) -> bool {
+    matches!(error.code, ErrorCode::NotFound | ErrorCode::InvalidRequest)
+}
+
 #[component]
-fn Failure(error: AppError) -> impl IntoView {
-    let is_missing = matches!(error.code, ErrorCode::NotFound | ErrorCode::InvalidRequest);
-    if is_missing {
+fn Failure(error: AppError, on_again: Callback<()>) -> impl IntoView {
+    if is_missing(&error) {
         return view! {
             <div class="page page--center">
                 <NotFound title="There is no session with this id" text="It may have been deleted, or the link is mistyped."/>
@@ -497,13 +572,21 @@ fn Failure(error: AppError) -> impl IntoView {
                 <h1 class="state__title">"The conversation cannot be opened"</h1>
                 <p class="state__text">{error.message}</p>
                 <p class="state__actions">
-                    <a class="button button--accent" href="" rel="external">"Try again"</a>
+                    <button type="button" class="button button--accent" on:click=move |_| on_again.run(())>
+                        "Try again"
+                    </button>
                     <a class="button" href="/sessions">"To the sessions"</a>
                 </p>
             </section>
         </div>
     }
     .into_any()
+}
+
+/// A complete reply as a screen reader says it, with what is to be said of one that did not end as it should.
+fn spoken(reply: &Message) -> String {
+    let note = note_of(reply).map(|note| format!(" {note}")).unwrap_or_default();
+    format!("Assistant: {}{note}", reply.content)
 }
 
 #[component]
@@ -550,11 +633,31 @@ fn Transcript(
     let pending = Memo::new(move |_| {
         let live = manager.live.read();
         let live = live.as_ref()?;
+        if live.stopping {
+            return Some("Stopping…".to_owned());
+        }
         match (live.reconnecting, &live.message_id) {
             (true, _) => Some("The server cannot be reached. It is tried again…".to_owned()),
             (false, None) => Some(phase_text(live.phase)),
             (false, Some(id)) => (last_id.read().as_ref() != Some(id)).then(|| phase_text(live.phase)),
         }
+    });
+    // A screen reader hears a reply once, when it is complete.
+    let announcement = RwSignal::new(String::new());
+    Effect::new(move |before: Option<(u64, Option<String>)>| {
+        let visit = manager.visits.get();
+        let live = manager.live.get();
+        let id = live.as_ref().and_then(|live| live.message_id.clone());
+        match (&live, before) {
+            (Some(_), _) => announcement.set("The assistant is answering.".to_owned()),
+            (None, Some((earlier, Some(id)))) if earlier == visit => {
+                let reply = rows.with_untracked(|rows| rows.iter().rev().find(|row| row.turn.id == id).cloned());
+                let reply = reply.map(|row| row.turn.message.get_untracked());
+                announcement.set(reply.map(|reply| spoken(&reply)).unwrap_or_default());
+            }
+            (None, _) => announcement.set(String::new()),
+        }
+        (visit, id)
     });
     view! {
         <div class="transcript">
@@ -625,12 +728,7 @@ fn Transcript(
                     })
             }}
         </div>
-        <p class="unseen" aria-live="polite">
-            {move || {
-                let live = manager.live.read();
-                live.as_ref().map(|_| "The assistant is answering.")
-            }}
-        </p>
+        <p class="unseen" aria-live="polite">{announcement}</p>
     }
     .into_any()
 }
@@ -692,6 +790,15 @@ fn Absence(manager: SessionManager) -> impl IntoView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_draft_keeps_what_was_typed_early() {
+        for (kept, typed, expected) in
+            [("", "", ""), ("a", "", "a"), ("a", " ", "a"), ("", "b", "b"), ("a", "ab", "ab"), ("a", "b", "a\nb")]
+        {
+            assert_eq!(joined_draft(kept.into(), typed.into()), expected, "{kept} {typed}");
+        }
+    }
 
     #[test]
     fn an_address_means_a_conversation() {

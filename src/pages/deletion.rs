@@ -1,7 +1,7 @@
 //! Deleting a session, and the way back.
 
 use crate::api;
-use crate::client::session_manager::{SessionManager, tell_tabs_of};
+use crate::client::session_manager::SessionManager;
 use crate::components::toast::Toaster;
 use crate::model::session::{SessionId, first_characters};
 use leptos::prelude::*;
@@ -15,7 +15,7 @@ pub fn delete(manager: SessionManager, toaster: Toaster, id: SessionId, name: St
     spawn_local(async move {
         match api::sessions::delete(id.clone()).await {
             Ok(_) => {
-                changed(manager, &id);
+                manager.changed(&id);
                 let undo = {
                     let id = id.clone();
                     Callback::new(move |()| restore(manager, toaster, id.clone(), then))
@@ -43,16 +43,11 @@ fn restore(manager: SessionManager, toaster: Toaster, id: SessionId, then: Callb
     spawn_local(async move {
         match api::sessions::restore(id.clone()).await {
             Ok(_) => {
-                changed(manager, &id);
+                manager.changed(&id);
                 toaster.say("The session is back.", None);
                 then.run(Deletion::Restored(id));
             }
             Err(error) => toaster.say(error.message, None),
         }
     });
-}
-
-fn changed(manager: SessionManager, id: &SessionId) {
-    manager.changes.update(|count| *count += 1);
-    tell_tabs_of(id);
 }

@@ -21,9 +21,13 @@ use leptos::task::spawn_local;
 use leptos_meta::Title;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::{use_location, use_navigate, use_query_map};
+use std::collections::HashSet;
 
 /// Rows that are asked for at once.
 const PAGE_ROWS: u64 = 100;
+
+/// Rows that the server answers with at most.
+const MOST_ROWS: u64 = 1_000;
 
 /// Turns of a session that are shown at once.
 const PAGE_TURNS: usize = 100;
@@ -85,6 +89,103 @@ struct Shared {
     asked: RwSignal<Option<(SessionId, String)>>,
 }
 
+/// What a list was asked for with.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Asked {
+    filter: Filter,
+    utc_offset: i32,
+    refreshes: u64,
+    changes: u64,
+}
+
+impl Asked {
+    async fn list(&self, limit: u64, cursor: Option<String>) -> Result<Listed, AppError> {
+        let Filter { query, kind } = self.filter.clone();
+        api::sessions::list(Some(limit), None, Some(query), kind, None, cursor, Some(self.utc_offset)).await
+    }
+}
+
+/// What the list shows.
+#[derive(Clone, Copy)]
+struct Listing {
+    rows: RwSignal<Vec<Summary>>,
+    cursor: RwSignal<Option<String>>,
+    facts: RwSignal<Vec<(&'static str, String)>>,
+    is_filtered: RwSignal<bool>,
+    trouble: RwSignal<Option<String>>,
+}
+
+impl Listing {
+    fn new() -> Self {
+        Self {
+            rows: RwSignal::new(Vec::new()),
+            cursor: RwSignal::new(None),
+            facts: RwSignal::new(Vec::new()),
+            is_filtered: RwSignal::new(false),
+            trouble: RwSignal::new(None),
+        }
+    }
+
+    /// Whether anything was answered yet.
+    fn is_answered(&self) -> bool {
+        !self.facts.read_untracked().is_empty()
+    }
+
+    /// Shows an answer; when there is none, what was shown stays.
+    fn take(&self, listed: Result<Listed, AppError>, asked: &Asked) {
+        match listed {
+            Ok(listed) => {
+                let bound = if listed.filtered_is_lower_bound { "+" } else { "" };
+                self.facts.set(vec![
+                    ("Total", listed.total_sessions.to_string()),
+                    ("Filtered", format!("{}{bound}", listed.filtered_sessions)),
+                    ("Today", listed.sessions_today.to_string()),
+                    ("This week", listed.sessions_this_week.to_string()),
+                    ("Messages", listed.total_messages.to_string()),
+                ]);
+                self.is_filtered.set(!asked.filter.is_empty());
+                self.cursor.set(listed.next_cursor);
+                self.trouble.set(None);
+                self.rows.set(listed.sessions);
+            }
+            Err(error) => self.trouble.set(Some(error.message)),
+        }
+    }
+
+    /// Takes a row away; the focus goes to the one that comes into its place, else to the last one, else to the search.
+    fn remove(&self, id: &SessionId) {
+        let place = self.rows.with_untracked(|rows| rows.iter().position(|row| row.session_id == *id));
+        let Some(place) = place else { return };
+        self.rows.update(|rows| drop(rows.remove(place)));
+        let next = self.rows.with_untracked(|rows| rows.get(place).or(rows.last()).map(|row| row_id(&row.session_id)));
+        request_animation_frame(move || {
+            browser::focus_id(next.as_deref().unwrap_or("session-search"));
+        });
+    }
+}
+
+/// The id of a row's link in the page.
+fn row_id(id: &SessionId) -> String {
+    format!("row-{id}")
+}
+
+async fn load(selected: Option<Result<SessionId, AppError>>) -> Option<Result<Loaded, AppError>> {
+    match selected? {
+        Ok(id) => Some(api::sessions::load(id, None, None).await),
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// Whether what is shown need not be shown anew.
+fn is_same(shown: Option<&Result<Loaded, AppError>>, loaded: Option<&Result<Loaded, AppError>>) -> bool {
+    match (shown, loaded) {
+        (Some(Ok(shown)), Some(Ok(loaded))) => {
+            (&shown.session.session_id, shown.revision) == (&loaded.session.session_id, loaded.revision)
+        }
+        (shown, loaded) => shown == loaded,
+    }
+}
+
 /// The page at `/sessions` and `/sessions/{session_id}`.
 #[component]
 pub fn SessionsPage() -> impl IntoView {
@@ -108,23 +209,70 @@ pub fn SessionsPage() -> impl IntoView {
         }
     });
     let refreshes = RwSignal::new(0_u64);
-    let list = Resource::new_blocking(
-        move || (filter.get(), utc_offset.get(), refreshes.get(), manager.changes.get()),
-        |(filter, utc_offset, ..)| async move {
-            api::sessions::list(Some(PAGE_ROWS), None, Some(filter.query), filter.kind, None, None, Some(utc_offset))
-                .await
-        },
-    );
-    let details = Resource::new_blocking(
-        move || (selected.get(), refreshes.get(), manager.changes.get()),
-        |(selected, ..)| async move {
-            match selected {
-                None => None,
-                Some(Err(error)) => Some(Err(error)),
-                Some(Ok(id)) => Some(api::sessions::load(id, None, None).await),
+    let changes = Memo::new(move |_| manager.changes.read().values().sum::<u64>());
+    let listing = Listing::new();
+    let first_asked = Asked { filter: filter.get_untracked(), ..Asked::default() };
+    let first_list = {
+        let asked = first_asked.clone();
+        Resource::new_blocking(
+            || (),
+            move |()| {
+                let asked = asked.clone();
+                async move { asked.list(PAGE_ROWS, None).await }
+            },
+        )
+    };
+    // Later answers go into the signals, so that what is on the page and did not change stays as it is.
+    let list_asked = StoredValue::new(Asked { changes: changes.get_untracked(), ..first_asked.clone() });
+    Effect::new(move |_| {
+        let asked = Asked {
+            filter: filter.get(),
+            utc_offset: utc_offset.get(),
+            refreshes: refreshes.get(),
+            changes: changes.get(),
+        };
+        let before = list_asked.get_value();
+        if asked == before {
+            return;
+        }
+        let shown = listing.rows.with_untracked(Vec::len) as u64;
+        let limit = if asked.filter == before.filter { shown.clamp(PAGE_ROWS, MOST_ROWS) } else { PAGE_ROWS };
+        list_asked.set_value(asked.clone());
+        spawn_local(async move {
+            let listed = asked.list(limit, None).await;
+            if list_asked.try_with_value(|current| *current == asked) == Some(true) {
+                listing.take(listed, &asked);
             }
-        },
-    );
+        });
+    });
+
+    let details = RwSignal::new(None::<Result<Loaded, AppError>>);
+    let first_selected = selected.get_untracked();
+    let first_details = {
+        let selected = first_selected.clone();
+        Resource::new_blocking(|| (), move |()| load(selected.clone()))
+    };
+    // A change of another session leaves the shown one alone.
+    let shown_changes = Memo::new(move |_| match &*selected.read() {
+        Some(Ok(id)) => manager.changes.read().get(id).copied().unwrap_or(0),
+        _ => 0,
+    });
+    let details_asked = StoredValue::new((first_selected, 0, shown_changes.get_untracked()));
+    Effect::new(move |_| {
+        let asked = (selected.get(), refreshes.get(), shown_changes.get());
+        if details_asked.with_value(|before| *before == asked) {
+            return;
+        }
+        details_asked.set_value(asked.clone());
+        spawn_local(async move {
+            let loaded = load(asked.0.clone()).await;
+            if details_asked.try_with_value(|current| *current == asked) == Some(true)
+                && !details.with_untracked(|shown| is_same(shown.as_ref(), loaded.as_ref()))
+            {
+                details.set(loaded);
+            }
+        });
+    });
     let jumps = jump.0.get_untracked();
     Effect::new(move |_| {
         if jump.0.get() != jumps {
@@ -139,9 +287,10 @@ pub fn SessionsPage() -> impl IntoView {
                 if manager.session_id.get_untracked().as_ref() == Some(&id) {
                     manager.open_new();
                 }
-                if selected.get_untracked() == Some(Ok(id)) {
+                if selected.get_untracked().as_ref() == Some(&Ok(id.clone())) {
                     navigate(&format!("/sessions{search}"), NavigateOptions::default());
                 }
+                listing.remove(&id);
             }
             Deletion::Restored(_) => {}
         }
@@ -169,43 +318,45 @@ pub fn SessionsPage() -> impl IntoView {
                 <h1 class="sessions__title">"Sessions"</h1>
                 <Tools filter on_refresh=Callback::new(move |()| refreshes.update(|count| *count += 1))/>
                 <div class="sessions__list" node_ref=pane>
-                    <Transition fallback=|| view! { <p class="state state--small">"Loading the sessions…"</p> }>
-                        {move || Suspend::new(async move {
-                            match list.await {
-                                Ok(listed) => view! { <List listed shared utc_offset/> }.into_any(),
-                                Err(error) => {
-                                    view! {
-                                        <section class="state state--small" role="alert">
-                                            <p class="state__text">{error.message}</p>
-                                            <button
-                                                type="button"
-                                                class="button"
-                                                on:click=move |_| refreshes.update(|count| *count += 1)
-                                            >
-                                                "Try again"
-                                            </button>
-                                        </section>
-                                    }
-                                        .into_any()
+                    <Suspense fallback=|| view! { <p class="state state--small">"Loading the sessions…"</p> }>
+                        {move || {
+                            let asked = first_asked.clone();
+                            Suspend::new(async move {
+                                let listed = first_list.await;
+                                if !listing.is_answered() {
+                                    listing.take(listed, &asked);
                                 }
-                            }
-                        })}
-                    </Transition>
+                                view! {
+                                    <List
+                                        listing
+                                        shared
+                                        utc_offset
+                                        on_again=Callback::new(move |()| refreshes.update(|count| *count += 1))
+                                    />
+                                }
+                            })
+                        }}
+                    </Suspense>
                 </div>
             </div>
             <section class="details" role="region" aria-label="Session details">
-                <Transition fallback=|| view! { <p class="state state--small">"Loading the session…"</p> }>
+                <Suspense fallback=|| view! { <p class="state state--small">"Loading the session…"</p> }>
                     {move || Suspend::new(async move {
-                        match details.await {
+                        let loaded = first_details.await;
+                        if let Some(Err(error)) = &loaded {
+                            browser::respond_with_status(error.code.status());
+                        }
+                        // The answer about a session that was chosen meanwhile may have been quicker.
+                        if details.with_untracked(Option::is_none) {
+                            details.set(loaded);
+                        }
+                        move || match details.get() {
                             None => view! { <NothingChosen/> }.into_any(),
                             Some(Ok(loaded)) => view! { <Details loaded shared/> }.into_any(),
-                            Some(Err(error)) => {
-                                browser::respond_with_status(error.code.status());
-                                view! { <DetailsFailure error/> }.into_any()
-                            }
+                            Some(Err(error)) => view! { <DetailsFailure error/> }.into_any(),
                         }
                     })}
-                </Transition>
+                </Suspense>
             </section>
         </main>
         <ConfirmDelete asked on_agree=on_delete/>
@@ -215,7 +366,10 @@ pub fn SessionsPage() -> impl IntoView {
 
 #[component]
 fn Tools(filter: Memo<Filter>, on_refresh: Callback<()>) -> impl IntoView {
-    let words = RwSignal::new(filter.get_untracked().query);
+    // What was typed before the page listened is not to be lost.
+    let typed_early = browser::value_of("session-search");
+    let has_typed_early = !typed_early.trim().is_empty();
+    let words = RwSignal::new(if has_typed_early { typed_early } else { filter.get_untracked().query });
     let pathname = use_location().pathname;
     let navigate = use_navigate();
     let go = Callback::new(move |filter: Filter| {
@@ -239,9 +393,12 @@ fn Tools(filter: Memo<Filter>, on_refresh: Callback<()>) -> impl IntoView {
         });
     };
     // The address may change without the field: Back, or a link.
-    Effect::new(move |_| {
-        let query = filter.get().query;
-        if words.get_untracked().trim() != query.trim() {
+    Effect::new(move |earlier: Option<()>| {
+        let shown = filter.get();
+        let query = shown.query.clone();
+        if earlier.is_none() && has_typed_early {
+            go.run(Filter { query: words.get_untracked(), ..shown });
+        } else if words.get_untracked().trim() != query.trim() {
             words.set(query);
         }
     });
@@ -292,85 +449,96 @@ fn Tools(filter: Memo<Filter>, on_refresh: Callback<()>) -> impl IntoView {
 }
 
 #[component]
-fn List(listed: Listed, shared: Shared, utc_offset: RwSignal<i32>) -> impl IntoView {
-    let is_empty = listed.sessions.is_empty();
-    let filtered = format!("{}{}", listed.filtered_sessions, if listed.filtered_is_lower_bound { "+" } else { "" });
-    let facts = [
-        ("Total", listed.total_sessions.to_string()),
-        ("Filtered", filtered),
-        ("Today", listed.sessions_today.to_string()),
-        ("This week", listed.sessions_this_week.to_string()),
-        ("Messages", listed.total_messages.to_string()),
-    ];
-    let rows = RwSignal::new(listed.sessions);
-    let cursor = RwSignal::new(listed.next_cursor);
+fn List(listing: Listing, shared: Shared, utc_offset: RwSignal<i32>, on_again: Callback<()>) -> impl IntoView {
+    let Listing { rows, cursor, facts, is_filtered, trouble } = listing;
+    let is_empty = Memo::new(move |_| rows.read().is_empty() && trouble.read().is_none());
     let is_loading = RwSignal::new(false);
-    let trouble = RwSignal::new(None::<String>);
     let load_more = move |_| {
         is_loading.set(true);
-        trouble.set(None);
-        let (filter, from, offset) =
-            (shared.filter.get_untracked(), cursor.get_untracked(), utc_offset.get_untracked());
+        let from = cursor.get_untracked();
+        let asked =
+            Asked { filter: shared.filter.get_untracked(), utc_offset: utc_offset.get_untracked(), ..Asked::default() };
         spawn_local(async move {
-            let listed =
-                api::sessions::list(Some(PAGE_ROWS), None, Some(filter.query), filter.kind, None, from, Some(offset))
-                    .await;
-            // The list may have been built anew in the meantime; then these signals are gone.
+            let listed = asked.list(PAGE_ROWS, from.clone()).await;
+            // The page may have been left in the meantime; then these signals are gone.
             let _ = is_loading.try_set(false);
+            if cursor.try_with_untracked(|cursor| *cursor == from) != Some(true) {
+                // The list became another one.
+                return;
+            }
             match listed {
                 Ok(listed) => {
-                    let _ = rows.try_update(|rows| rows.extend(listed.sessions));
-                    let _ = cursor.try_set(listed.next_cursor);
+                    trouble.set(None);
+                    cursor.set(listed.next_cursor);
+                    rows.update(|rows| {
+                        let known: HashSet<SessionId> = rows.iter().map(|row| row.session_id.clone()).collect();
+                        rows.extend(listed.sessions.into_iter().filter(|row| !known.contains(&row.session_id)));
+                    });
                 }
-                Err(error) => {
-                    let _ = trouble.try_set(Some(error.message));
-                }
+                Err(error) => trouble.set(Some(error.message)),
             }
         });
     };
-    let hits_nothing = is_empty && !shared.filter.get_untracked().is_empty();
     view! {
-        <dl class="facts" aria-label="Counts">
-            {facts
-                .into_iter()
-                .map(|(name, value)| {
+        {move || {
+            trouble
+                .get()
+                .map(|text| {
                     view! {
-                        <div class="facts__item">
-                            <dt>{name}</dt>
-                            <dd>{value}</dd>
-                        </div>
+                        <section class="state state--small" role="alert">
+                            <p class="state__text">{text}</p>
+                            <button type="button" class="button" on:click=move |_| on_again.run(())>
+                                "Try again"
+                            </button>
+                        </section>
                     }
                 })
-                .collect_view()}
+        }}
+        <dl class="facts" aria-label="Counts">
+            {move || {
+                facts
+                    .get()
+                    .into_iter()
+                    .map(|(name, value)| {
+                        view! {
+                            <div class="facts__item">
+                                <dt>{name}</dt>
+                                <dd>{value}</dd>
+                            </div>
+                        }
+                    })
+                    .collect_view()
+            }}
         </dl>
-        {(is_empty && !hits_nothing)
-            .then(|| {
-                view! {
-                    <section class="state state--small">
-                        <h2 class="state__title">"No sessions yet"</h2>
-                        <p class="state__text">"A session begins with the first message of a conversation."</p>
-                        <a class="button button--accent" href="/chat?new">"Begin one"</a>
-                    </section>
-                }
-            })}
-        {hits_nothing
-            .then(|| {
-                view! {
-                    <section class="state state--small">
-                        <h2 class="state__title">"Nothing found"</h2>
-                        <p class="state__text">"No session holds all of these words. Fewer words or another type may help."</p>
-                        <a class="button" href="/sessions">"Show all"</a>
-                    </section>
-                }
-            })}
+        {move || {
+            (is_empty.get() && !is_filtered.get())
+                .then(|| {
+                    view! {
+                        <section class="state state--small">
+                            <h2 class="state__title">"No sessions yet"</h2>
+                            <p class="state__text">"A session begins with the first message of a conversation."</p>
+                            <a class="button button--accent" href="/chat?new">"Begin one"</a>
+                        </section>
+                    }
+                })
+        }}
+        {move || {
+            (is_empty.get() && is_filtered.get())
+                .then(|| {
+                    view! {
+                        <section class="state state--small">
+                            <h2 class="state__title">"Nothing found"</h2>
+                            <p class="state__text">
+                                "No session holds all of these words. Fewer words or another type may help."
+                            </p>
+                            <a class="button" href="/sessions">"Show all"</a>
+                        </section>
+                    }
+                })
+        }}
         <ul class="rows">
-            <For
-                each=move || rows.get()
-                key=|row| row.session_id.clone()
-                children=move |row| view! { <SessionRow row shared/> }
-            />
+            <For each=move || rows.get() key=row_key children=move |row| view! { <SessionRow row shared/> }/>
         </ul>
-        {move || trouble.get().map(|text| view! { <p class="state state--small" role="alert">{text}</p> })}
         {move || {
             cursor
                 .read()
@@ -390,6 +558,12 @@ fn List(listed: Listed, shared: Shared, utc_offset: RwSignal<i32>) -> impl IntoV
         }}
     }
     .into_any()
+}
+
+/// What must be equal for a row to stay as it is on the page.
+fn row_key(row: &Summary) -> (SessionId, String, String) {
+    let found: Vec<&Match> = row.matches.iter().take(SHOWN_MATCHES).collect();
+    (row.session_id.clone(), row.last_updated.clone(), format!("{:?} {found:?}", row.title))
 }
 
 #[component]
@@ -414,7 +588,7 @@ fn SessionRow(row: Summary, shared: Shared) -> impl IntoView {
     let asked = (id.clone(), title.clone());
     view! {
         <li class="row" class:row--selected=is_selected>
-            <a class="row__link" href=href aria-current=move || is_selected.get().then_some("true")>
+            <a class="row__link" id=row_id(&id) href=href aria-current=move || is_selected.get().then_some("true")>
                 <span class="row__title">
                     <span class="kind" role="img" aria-label=kind>{sign}</span>
                     <span class="row__name">{title}</span>
