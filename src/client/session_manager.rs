@@ -829,9 +829,7 @@ impl SessionManager {
 
     fn refused(self, request: &ReplyRequest, error: AppError) -> AfterRefusal {
         if let Some(reply_id) = error.reply_id {
-            if let ReplyRequest::Answer { id, .. } = request {
-                self.mark_saved(std::slice::from_ref(id));
-            }
+            // What was said is not saved by a refused request; it stays to be saved while the other reply is followed.
             return AfterRefusal::Ask(ReplyRequest::Rest { reply_id, after_seq: 0 });
         }
         if Trouble::passing(&error).is_some() {

@@ -5,7 +5,7 @@ use super::local_time::{LocalTime, local_text};
 use super::markdown;
 use crate::browser::{self, TimeStyle};
 use crate::client::session_manager::Row;
-use crate::model::message::{Message, Modes, Role};
+use crate::model::message::{Message, Modes, Role, short_model_name};
 use crate::model::parts::{Part, ToolStatus, ToolUse};
 use crate::model::reply::Phase;
 use leptos::prelude::*;
@@ -54,7 +54,8 @@ pub fn TurnView(
     let model = {
         let message = message.clone();
         Memo::new(move |_| {
-            message.read().metadata.get("model").and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
+            let message = message.read();
+            short_model_name(message.metadata.get("model").and_then(Value::as_str).unwrap_or_default()).to_owned()
         })
     };
     let speaker = speaker(&first.role);

@@ -15,7 +15,7 @@ use crate::components::shortcuts::Jump;
 use crate::components::toast::Toaster;
 use crate::components::transcript::{TurnActions, TurnView, note_of, phase_text};
 use crate::error::{AppError, ErrorCode};
-use crate::model::message::{Message, Role};
+use crate::model::message::{Message, Role, short_model_name};
 use crate::model::session::{Kind, SessionId, Summary};
 use leptos::html;
 use leptos::prelude::*;
@@ -750,7 +750,7 @@ fn Invitation(manager: SessionManager) -> impl IntoView {
                                 view! {
                                     <span class="dot dot--on" aria-hidden="true"></span>
                                     <span>
-                                        "You talk to " <strong>{model}</strong>
+                                        "You talk to " <strong>{short_model_name(&model).to_owned()}</strong>
                                         {place.filter(|place| !place.is_empty()).map(|place| format!(", {place}"))}
                                     </span>
                                 }
