@@ -151,7 +151,8 @@ test.describe("a reply", () => {
     // Small steps, as a touchpad makes them: each alone stays near the end.
     for (let step = 0; step < 8; step++) {
       await page.mouse.wheel(0, -20);
-      await page.waitForTimeout(60);
+      // Words come in between, each of which would pull a reader back.
+      await atLeast(chat, (await numberedWords(chat)) + 2);
     }
     const top = () => conversation.evaluate((element) => element.scrollTop);
     const place = await top();
