@@ -1,7 +1,7 @@
 //! Client for any endpoint that speaks the OpenAI chat protocol: Ollama, llama.cpp, LM Studio, vLLM, hosted ones.
 //!
-//! Written over reqwest and eventsource-stream: async-openai hides the HTTP status, by which refusals are told apart, and the
-//! reasoning fields that are no part of OpenAI's own protocol.
+//! Written over reqwest and eventsource-stream: the stream type of async-openai has no fields for reasoning, so that
+//! its types would have to be written anew.
 
 mod failure;
 pub(crate) mod listing;
