@@ -271,6 +271,20 @@ test.describe("sessions", () => {
     await expect(chat.message).toHaveValue("");
   });
 
+  test("the navigation leads from an open conversation to all sessions and back", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo here I am");
+    const address = page.url();
+    const navigation = page.getByRole("navigation").first();
+    await navigation.getByRole("link", { name: "Sessions" }).click();
+    await expect(page.getByRole("button", { name: /^Delete/ })).toHaveCount(1);
+    await expect(page).toHaveURL(/\/sessions$/);
+    await navigation.getByRole("link", { name: "Chat" }).click();
+    await expect(chat.replies).toHaveCount(1);
+    await expect(page).toHaveURL(address);
+  });
+
   test("an unknown id says so and shows the way back", async ({ page, verbatim, problems }) => {
     problems.expect(FAILED_REQUEST);
     const response = await page.goto(`${verbatim.address}/chat/0123456789abcdef0123456789abcdef`);

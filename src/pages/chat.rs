@@ -48,11 +48,15 @@ enum Target {
     Session(SessionId),
     /// None: the id in the address is no id.
     Nonsense,
+    /// None: the address is another page's, and this one is about to go.
+    Elsewhere,
 }
 
 impl Target {
     fn of(path: &str, search: &str) -> Self {
-        match path.trim_end_matches('/').strip_prefix("/chat/") {
+        let path = path.trim_end_matches('/');
+        match path.strip_prefix("/chat/") {
+            None if !matches!(path, "" | "/chat") => Target::Elsewhere,
             Some(id) => id.parse().map_or(Target::Nonsense, Target::Session),
             None if search.trim_start_matches('?').split('&').any(|pair| pair == "new" || pair == "new=") => {
                 Target::New
@@ -68,14 +72,14 @@ impl Target {
             Target::Last => held.is_some() || untrack(|| !manager.is_empty()),
             Target::New => held.is_none() && manager.visits.get_untracked() > 0,
             Target::Session(id) => held.as_ref() == Some(id),
-            Target::Nonsense => false,
+            Target::Nonsense | Target::Elsewhere => false,
         }
     }
 }
 
 async fn load(target: Target) -> Result<Option<Loaded>, AppError> {
     let id = match target {
-        Target::New => return Ok(None),
+        Target::New | Target::Elsewhere => return Ok(None),
         Target::Nonsense => return Err(AppError::no_such_session()),
         Target::Session(id) => id,
         Target::Last => {
@@ -132,7 +136,8 @@ pub fn ChatPage() -> impl IntoView {
     let opened = StoredValue::new(first_target.clone());
     Effect::new(move |_| {
         let target = target.get();
-        if opened.with_value(|opened| *opened == target) {
+        // The address changes before the page goes: one that leads elsewhere must not be answered with ours.
+        if target == Target::Elsewhere || opened.with_value(|opened| *opened == target) {
             return;
         }
         opened.set_value(target.clone());
@@ -814,6 +819,8 @@ mod tests {
             ("/chat/abc/", "", Target::Session(id)),
             ("/chat/a.b", "", Target::Nonsense),
             ("/chat/..%2f", "", Target::Nonsense),
+            ("/sessions", "", Target::Elsewhere),
+            ("/sessions/abc", "?new", Target::Elsewhere),
         ] {
             assert_eq!(Target::of(path, search), expected, "{path} {search}");
         }
