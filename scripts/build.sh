@@ -42,5 +42,5 @@ case "${1:-}" in
 *) fail "usage: scripts/build.sh [--tests]" ;;
 esac
 step "Build the browser's part" cargo build --locked --profile wasm-release --lib --features hydrate --target wasm32-unknown-unknown
-step "Build the tool that joins it to JavaScript (bindgen)" cargo build --locked --release -p bindgen
+step "Build the tool that joins it to JavaScript (bindgen)" cargo build --locked --release -p verbatim-bindgen
 site_is_current || step "Make the site: bindgen, wasm-opt, style, compression" make_site
