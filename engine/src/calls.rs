@@ -72,33 +72,34 @@ impl CallParser {
     fn take(&mut self, ended: bool) -> Vec<Piece> {
         let mut pieces = Vec::new();
         loop {
-            let (begin, mark) = self.next_place();
-            self.give_text(begin, &mut pieces);
-            let Some(mark) = mark else {
+            let Some((begin, mark)) = self.next_place() else {
                 let keep = if ended { 0 } else { self.unsure() };
                 self.give_text(self.held.len() - keep, &mut pieces);
                 return pieces;
             };
-            match self.at_place(mark, ended) {
+            // White space before a call belongs to it.
+            let said = self.held[..begin].trim_end().len();
+            match self.at_place(&self.held[begin..], mark, ended) {
                 Found::Calls(calls, length) => {
-                    self.held.drain(..length);
+                    self.give_text(said, &mut pieces);
+                    self.held.drain(..begin - said + length);
                     pieces.extend(calls.into_iter().map(Piece::Call));
                 }
-                Found::Text(length) => self.give_text(length, &mut pieces),
+                Found::Text(length) => self.give_text(begin + length, &mut pieces),
                 Found::Open if self.held.len() > MOST_CALL_BYTES => self.give_text(self.held.len(), &mut pieces),
-                Found::Open => return pieces,
+                Found::Open => {
+                    self.give_text(said, &mut pieces);
+                    return pieces;
+                }
             }
         }
     }
 
     /// Where a call may begin first, and its mark; the empty mark is bare JSON.
-    fn next_place(&self) -> (usize, Option<(&'static str, &'static str)>) {
+    fn next_place(&self) -> Option<(usize, (&'static str, &'static str))> {
         let marks = MARKS.into_iter().filter_map(|mark| Some((self.held.find(mark.0)?, mark)));
         let bare = self.bare_json().map(|at| (at, ("", "")));
-        match marks.chain(bare).min_by_key(|(at, _)| *at) {
-            Some((at, mark)) => (at, Some(mark)),
-            None => (0, None),
-        }
+        marks.chain(bare).min_by_key(|(at, _)| *at)
     }
 
     /// Where a line begins with a bracket.
@@ -115,27 +116,26 @@ impl CallParser {
         None
     }
 
-    /// How many bytes at the end may be the beginning of a mark.
+    /// How many bytes at the end may be the beginning of a mark, with the white space before it.
     fn unsure(&self) -> usize {
-        // Space at the end is kept, too: before a call it is dropped.
-        let space = self.held.len() - self.held.trim_end().len();
-        MARKS.iter().map(|(mark, _)| overlap(&self.held, mark)).max().unwrap_or(0).max(space)
+        let mark = MARKS.iter().map(|(mark, _)| overlap(&self.held, mark)).max().unwrap_or(0);
+        self.held.len() - self.held[..self.held.len() - mark].trim_end().len()
     }
 
-    /// What stands at the beginning of what is held, which begins with this mark.
-    fn at_place(&self, (open, close): (&str, &str), ended: bool) -> Found {
-        let after = &self.held[open.len()..];
+    /// What `text`, which begins with this mark, is.
+    fn at_place(&self, text: &str, (open, close): (&str, &str), ended: bool) -> Found {
+        let after = &text[open.len()..];
         let is_fence = open == "```";
         let body =
             if is_fence { after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_') } else { after };
         let json = body.trim_start();
-        let begin = self.held.len() - json.len();
-        if json.is_empty() {
-            return if ended { Found::Text(self.held.len()) } else { Found::Open };
+        let begin = text.len() - json.len();
+        let may_be_mark = open.is_empty() && MARKS.iter().any(|(mark, _)| mark.starts_with(text));
+        if json.is_empty() || may_be_mark {
+            return if ended { Found::Text(text.len()) } else { Found::Open };
         }
-        // Whatever is no JSON is shown as it is; scanning goes on behind its first character, so that a mark inside counts.
-        let first = self.held.chars().next().map_or(1, char::len_utf8);
-        let not_json = Found::Text(open.len().max(first));
+        // Whatever is no JSON is shown as it is; the search goes on behind its mark or first bracket, so that what follows counts.
+        let not_json = Found::Text(open.len().max(1));
         if !json.starts_with(['{', '[']) {
             return not_json;
         }
@@ -148,10 +148,9 @@ impl CallParser {
         let end = begin + values.byte_offset();
         let Some(calls) = self.calls(value, open.is_empty() || is_fence) else { return Found::Text(end) };
         // What closes the mark belongs to it, if it comes.
-        let rest = &self.held[end..];
-        let closed = rest.trim_start();
+        let closed = text[end..].trim_start();
         match closed.strip_prefix(close) {
-            Some(behind) => Found::Calls(calls, self.held.len() - behind.len()),
+            Some(behind) => Found::Calls(calls, text.len() - behind.len()),
             None if !ended && close.starts_with(closed) => Found::Open,
             None => Found::Calls(calls, end),
         }
@@ -234,10 +233,10 @@ mod tests {
         let oslo = r#"{"name": "weather", "arguments": {"city": "Oslo"}}"#;
         for (text, said) in [
             (format!("<tool_call>\n{oslo}\n</tool_call>"), ""),
-            (format!("I look.\n<tool_call>\n{oslo}\n</tool_call>"), "I look.\n"),
+            (format!("I look.\n<tool_call>\n{oslo}\n</tool_call>"), "I look."),
             (format!("<tool_call>{oslo}"), ""),
             (oslo.to_owned(), ""),
-            (format!("Sure:\n\n{oslo}"), "Sure:\n\n"),
+            (format!("Sure:\n\n{oslo}"), "Sure:"),
             (format!("```json\n{oslo}\n```\nDone"), "\nDone"),
             (format!("```\n{oslo}\n```"), ""),
             (format!("[TOOL_CALLS] [{oslo}]"), ""),
