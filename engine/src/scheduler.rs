@@ -254,8 +254,7 @@ impl Scheduler {
     /// Serves until nobody can ask any more.
     pub fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            self.load.active.store(self.active.len(), Ordering::Relaxed);
-            self.load.waiting.store(self.waiting.len(), Ordering::Relaxed);
+            self.tell_load();
             if self.active.is_empty() && self.waiting.is_empty() {
                 match jobs.recv() {
                     Ok(job) => self.accept(job),
@@ -316,7 +315,14 @@ impl Scheduler {
             self.slots[slot].is_busy = false;
             self.slots[slot].last_used = self.uses;
         }
+        // Now, so that whoever is told its end does not see it as running any more.
+        self.tell_load();
         answer
+    }
+
+    fn tell_load(&self) {
+        self.load.active.store(self.active.len(), Ordering::Relaxed);
+        self.load.waiting.store(self.waiting.len(), Ordering::Relaxed);
     }
 
     /// Begins answers, in the order in which they were asked for, while there is room.
