@@ -24,9 +24,9 @@ use tokio::sync::mpsc::UnboundedSender;
 /// How many conversations are answered at the same time; more wait for their turn.
 pub const MOST_ANSWERS: usize = 16;
 
-/// The most tokens that are read in a step while nobody is being answered. A step of so many takes about a second on two slow
-/// cores, and only between steps can a request be cancelled.
-pub const READING_TOKENS: usize = 128;
+/// The most tokens that are read in a step while nobody is being answered. A step of so many takes one or two seconds on
+/// two slow cores, and only between steps can a request be cancelled or another one begin.
+pub const READING_TOKENS: usize = 256;
 
 /// The most tokens that are read in a step while others are being answered, so that their answers go on flowing.
 const READING_BESIDE_TOKENS: usize = 16;
