@@ -69,12 +69,13 @@ def small_weights():
 class Engine:
     """A running engine, started the way the supervisor starts it: the token on its stdin, what it reports on its stdout."""
 
-    def __init__(self, model_file, *options, model_name=None, ready=True):
+    def __init__(self, model_file, *options, model_name=None, until="ready"):
+        """Starts it and waits for the line `until`: `listening`, `ready`, or none."""
+        command = [engine_program(), "--model-file", model_file, *options]
         self.token = secrets.token_hex(16)
         self.log = tempfile.TemporaryFile()
         self.events = []
         self._lines = queue.Queue()
-        command = [engine_program(), "--model-file", model_file, *options]
         if model_name:
             command += ["--model-name", model_name]
         self.process = subprocess.Popen(
@@ -89,8 +90,9 @@ class Engine:
         try:
             self.process.stdin.write(f"{self.token}\n".encode())
             self.process.stdin.flush()
-            self.port = self.wait_for("listening")["port"]
-            if ready:
+            if until:
+                self.port = self.wait_for("listening")["port"]
+            if until == "ready":
                 self.ready = self.wait_for("ready")
         except BaseException:
             self.kill()
@@ -129,20 +131,22 @@ class Engine:
         self._release()
         return code
 
-    def stop(self):
-        """Ends the engine by closing its stdin; an error where it does not end by that."""
+    def stop(self, seconds=10):
+        """Ends the engine by closing its stdin; an error where it does not end by that within so many seconds."""
         self.process.stdin.close()
         try:
-            return self.exit_code()
+            self.exit_code(seconds)
+            self.log.close()
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError("the engine went on after its stdin had ended") from None
 
     def kill(self):
-        """Ends the engine at once."""
+        """Ends the engine at once, if it has not ended yet."""
         self.process.kill()
         self.process.wait()
         self._release()
+        self.log.close()
 
     def _release(self):
         self._reader.join()

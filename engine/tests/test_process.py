@@ -46,7 +46,7 @@ class Start(unittest.TestCase):
 
     def test_says_that_it_is_loading_until_it_is_ready(self):
         _, file = small_weights()
-        engine = Engine(file, ready=False)
+        engine = Engine(file, until="listening")
         self.addCleanup(engine.kill)
         statuses = {engine.request("GET", "/health")[0]}
         engine.wait_for("ready")
@@ -62,12 +62,13 @@ class Damage(unittest.TestCase):
 
     def fails(self, file, code):
         """Starts the engine on this file: it must say this code, a sentence without a path's folders, and exit with 1."""
-        engine = Engine(file, ready=False)
+        engine = Engine(file, until=None)
         self.addCleanup(engine.kill)
         failed = engine.wait_for("failed")
         self.assertEqual(engine.exit_code(), 1, engine.report())
         self.assertEqual(failed["code"], code)
-        self.assertRegex(failed["message"], r"^[A-Z].+[.!]$")
+        self.assertRegex(failed["message"], r"^\S.+\.$")
+        self.assertNotIn(str(self.folder), failed["message"], "a page would show where somebody keeps their files")
         self.assertEqual(list(engine.events[-1]), ["failed"], "a line came after the failure")
 
     def test_a_missing_model(self):
@@ -153,9 +154,9 @@ class End(unittest.TestCase):
         next(chunk for chunk in stream if chunk.choices and chunk.choices[0].delta.content)
         self.killed(parent, descriptor)
 
-    def test_it_ends_with_success_when_its_stdin_ends(self):
+    def test_it_ends_when_its_stdin_ends(self):
         _, file = small_weights()
-        self.assertEqual(Engine(file).stop(), 0)
+        Engine(file).stop(seconds=2)
 
     def test_it_ends_when_its_stdin_ends_without_a_token(self):
         _, file = small_weights()

@@ -35,6 +35,8 @@ TOOLS = [WEATHER, CALCULATOR]
 
 QUESTION = "What is the weather in Paris right now?"
 
+RESULT = '{"temperature_celsius": 17, "sky": "cloudy"}'
+
 
 class Tools(EngineTest):
     def call(self, prompt, name, **fields):
@@ -102,9 +104,10 @@ class Tools(EngineTest):
                 self.assertIsInstance(json.loads(choice.message.tool_calls[0].function.arguments), dict)
 
     def test_a_chat_beside_tools_is_no_call(self):
-        choice = self.ask("Say only the word: harbour", tools=TOOLS).choices[0]
+        choice = self.ask("Thank you!", tools=TOOLS).choices[0]
         self.assertIsNone(choice.message.tool_calls)
-        self.assertIn("harbour", choice.message.content.lower())
+        self.assertEqual(choice.finish_reason, "stop")
+        self.assertIn("welcome", choice.message.content.lower())
 
     def test_json_in_an_answer_is_no_call(self):
         """JSON that a person asked for stays text, also where tools are offered."""
@@ -129,12 +132,11 @@ class Tools(EngineTest):
                         }
                     ],
                 },
-                {"role": "tool", "tool_call_id": "call_1", "content": '{"temperature_celsius": 17, "sky": "cloudy"}'},
+                {"role": "tool", "tool_call_id": "call_1", "content": RESULT},
             ]
             with self.subTest(content=content):
-                choice = self.ask(messages, tools=TOOLS).choices[0]
+                choice = self.ask(messages, tools=TOOLS, max_tokens=24).choices[0]
                 self.assertIn("17", choice.message.content or "", choice)
-                self.assertEqual(self.stream(messages, tools=TOOLS).text, choice.message.content)
 
     def test_the_own_call_and_its_result_in_a_round(self):
         """The answer's message goes back as it came, which is what programs do."""
@@ -142,25 +144,30 @@ class Tools(EngineTest):
         message = self.ask(messages, tools=TOOLS).choices[0].message
         messages += [
             message.to_dict(),
-            {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "snow, 23 degrees below zero"},
+            {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": RESULT},
         ]
         answer = self.ask(messages, tools=TOOLS)
-        self.assertIn("23", answer.choices[0].message.content or "", answer.choices[0])
+        self.assertIn("17", answer.choices[0].message.content or "", answer.choices[0])
         # The call was the model's own text: it comes from the cache.
         self.assertGreater(answer.usage.prompt_tokens_details.cached_tokens, 100)
 
     def test_text_before_a_call(self):
         """Whatever the model says before a call is content, in both forms of the answer."""
+        # A small model does this only after an example.
+        example = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
         prompt = [
-            {"role": "system", "content": "Before you call a function, always write the sentence: Let me look that up."},
-            {"role": "user", "content": "What is the weather in Lisbon right now? First write the sentence, then call the function."},
+            {"role": "user", "content": "What is the weather in Oslo?"},
+            {"role": "assistant", "content": "Let me look that up.", "tool_calls": [example]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "rain, 9 degrees"},
+            {"role": "assistant", "content": "It rains in Oslo, at 9 degrees."},
+            {"role": "user", "content": "What is the weather in Rome?"},
         ]
         choice = self.ask(prompt, tools=TOOLS, max_tokens=64).choices[0]
         streamed = self.stream(prompt, tools=TOOLS, max_tokens=64)
         self.assertIn("Let me look", choice.message.content or "", choice)
         self.assertEqual(streamed.text, choice.message.content)
         self.assertEqual(choice.finish_reason, "tool_calls", choice)
-        self.assertIn("Lisbon", json.loads(choice.message.tool_calls[0].function.arguments)["city"])
+        self.assertIn("Rome", json.loads(choice.message.tool_calls[0].function.arguments)["city"])
         self.assertEqual(streamed.tool_calls[0]["arguments"], choice.message.tool_calls[0].function.arguments)
 
 
