@@ -1,6 +1,8 @@
 //! Whoever answers: a trait over plain data with several implementations. It knows no store.
 
+pub mod auto;
 pub mod discover;
+pub mod embedded;
 pub mod openai;
 pub mod scripted;
 
@@ -23,6 +25,12 @@ pub trait Assistant: Send + Sync {
         &self,
         request: Request,
     ) -> Result<BoxStream<'static, Result<Event, AssistantError>>, AssistantError>;
+
+    /// Gets ready for a reply that will probably be asked for soon. Returns at once.
+    async fn prepare(&self) {}
+
+    /// Ends what it started, because the server is stopping.
+    async fn close(&self) {}
 }
 
 /// An assistant that can answer.
@@ -34,6 +42,8 @@ pub struct Ready {
     pub place: String,
     /// How many tokens the model reads at most, where that is known.
     pub context_tokens: Option<usize>,
+    /// What a person should know of it before the first question, in a sentence.
+    pub note: Option<String>,
 }
 
 /// What an assistant is asked to continue.

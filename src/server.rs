@@ -1,5 +1,6 @@
 //! The server: one readable table of routes, the security layers around it, static files and shutdown.
 
+mod assistant;
 pub mod config;
 pub mod errors;
 pub mod json;
@@ -8,10 +9,6 @@ pub mod security;
 pub mod state;
 
 use crate::app::{App, shell};
-use crate::assistant::Assistant;
-use crate::assistant::discover::{Discover, DiscoverOptions};
-use crate::assistant::openai::{OpenAi, OpenAiOptions, Secret};
-use crate::assistant::scripted::Scripted;
 use crate::store::{FileStore, SessionStore, StoreError};
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
@@ -19,7 +16,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
-use config::{AssistantChoice, ServeOptions};
+use config::ServeOptions;
 use leptos::prelude::*;
 use leptos_axum::{LeptosRoutes, ResponseOptions, generate_route_list};
 use security::BodyLimit;
@@ -55,7 +52,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
                 other => other.to_string(),
             })?,
     );
-    let assistant = assistant(&options)?;
+    let assistant = assistant::named_by(&options)?;
     let listener = TcpListener::bind(options.addr).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => format!(
             "Port {} is taken by another program. Stop that one, or choose another port with --addr {}:PORT.",
@@ -65,7 +62,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
         _ => format!("Cannot listen on {}: {error}.", options.addr),
     })?;
     let addr = listener.local_addr().map_err(|error| format!("Cannot listen on {}: {error}.", options.addr))?;
-    let state = AppState::new(store, assistant, leptos_options(&site, addr), &options);
+    let state = AppState::new(store, assistant.clone(), leptos_options(&site, addr), &options);
     let replies = state.replies.clone();
     let recovered = replies.recover().await.map_err(|error| error.to_string())?;
     if recovered > 0 {
@@ -81,6 +78,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
             shutdown_signal().await;
             tracing::info!("stopping: keeping what running replies have so far");
             replies.shutdown().await;
+            assistant.close().await;
             // The receiver lives as long as `serve`.
             stopped.send_replace(true);
         }
@@ -167,36 +165,6 @@ async fn cache_policy(State(HashedFiles(hashed)): State<HashedFiles>, request: R
 /// Whether the names of the package's files hold a hash of their content.
 #[derive(Clone, Copy)]
 struct HashedFiles(bool);
-
-/// Makes the assistant that the options name.
-fn assistant(options: &ServeOptions) -> Result<Arc<dyn Assistant>, String> {
-    let context_tokens = options.context_tokens.map(|tokens| tokens as usize);
-    match (options.assistant, &options.openai_url) {
-        (AssistantChoice::Scripted, _) => Ok(Arc::new(Scripted)),
-        (AssistantChoice::Openai, None) => {
-            Err("--assistant openai needs the address of an endpoint: --openai-url http://HOST:PORT/v1.".into())
-        }
-        (_, Some(url)) => {
-            let endpoint = url.parse().map_err(|error| format!("--openai-url: {error}."))?;
-            let assistant = OpenAi::new(OpenAiOptions {
-                key: config::openai_key()?.as_deref().and_then(Secret::new),
-                model: options.model.clone(),
-                context_tokens,
-                ..OpenAiOptions::new(endpoint)
-            });
-            Ok(Arc::new(assistant.map_err(|error| error.to_string())?))
-        }
-        (AssistantChoice::Auto, None) => {
-            let assistant = Discover::new(DiscoverOptions {
-                ports: options.discover_ports.clone(),
-                model: options.model.clone(),
-                context_tokens,
-                ..DiscoverOptions::default()
-            });
-            Ok(Arc::new(assistant.map_err(|error| error.to_string())?))
-        }
-    }
-}
 
 /// Finds the pages' files: where the option says, where `cargo leptos` puts them, or beside the program.
 fn site_dir(option: Option<&Path>) -> Result<PathBuf, String> {

@@ -13,16 +13,23 @@ pub struct AssistantStatus {
     pub model: Option<String>,
     /// Where it runs, for people.
     pub place: Option<String>,
+    /// What a person should know of the model beforehand, in a sentence.
+    #[serde(default)]
+    pub note: Option<String>,
     /// What to do, when none can be reached.
     pub advice: Option<String>,
 }
 
-/// Asks which assistant answers now.
+/// Asks which assistant answers now. A model of our own begins to load, while the person still types.
 #[server(prefix = "/api", endpoint = "assistant/status", input = JsonBody, output = Json)]
 pub async fn status() -> Result<AssistantStatus, AppError> {
     use crate::server::state::AppState;
-    Ok(match expect_context::<AppState>().replies.assistant_status().await {
-        Ok(ready) => AssistantStatus { model: Some(ready.model), place: Some(ready.place), advice: None },
-        Err(error) => AssistantStatus { model: None, place: None, advice: Some(error.message) },
+    let replies = expect_context::<AppState>().replies;
+    Ok(match replies.assistant_status().await {
+        Ok(ready) => {
+            replies.prepare_assistant().await;
+            AssistantStatus { model: Some(ready.model), place: Some(ready.place), note: ready.note, advice: None }
+        }
+        Err(error) => AssistantStatus { model: None, place: None, note: None, advice: Some(error.message) },
     })
 }

@@ -157,6 +157,8 @@ pub struct OpenAiOptions {
     pub model: Option<String>,
     /// How many tokens the model reads, where somebody knows better than the server tells.
     pub context_tokens: Option<usize>,
+    /// Whether it is known to tell how far it has read a conversation. What is found out to be llama.cpp is asked too.
+    pub return_progress: bool,
     /// The longest time to connect.
     pub connect_timeout: Duration,
     /// The longest time in which the models must be listed.
@@ -181,6 +183,7 @@ impl OpenAiOptions {
             key: None,
             model: None,
             context_tokens: None,
+            return_progress: false,
             connect_timeout: Duration::from_secs(5),
             status_timeout: Duration::from_secs(5),
             status_fresh,
@@ -207,6 +210,13 @@ struct Known {
     at: Instant,
     status: Result<Ready, AssistantError>,
     models: Vec<String>,
+    program: Option<Program>,
+}
+
+impl Known {
+    fn failed(error: AssistantError) -> Self {
+        Self { at: Instant::now(), status: Err(error), models: Vec::new(), program: None }
+    }
 }
 
 impl OpenAi {
@@ -235,19 +245,22 @@ impl OpenAi {
     }
 
     /// Asks the server for its models.
-    async fn ask_status(&self) -> (Result<Ready, AssistantError>, Vec<String>) {
+    async fn ask_status(&self) -> Known {
         let peer = self.peer(self.options.model.clone().unwrap_or_default(), Vec::new());
         let listing = match tokio::time::timeout(self.options.status_timeout, self.ask_listing(&peer)).await {
             Ok(Ok(listing)) => listing,
-            Ok(Err(error)) => return (Err(error), Vec::new()),
-            Err(_) => return (Err(peer.unreachable("the listing of models took too long")), Vec::new()),
+            Ok(Err(error)) => return Known::failed(error),
+            Err(_) => return Known::failed(peer.unreachable("the listing of models took too long")),
         };
-        let names = listing.models.iter().filter(|model| model.chats).map(|model| model.id.clone()).collect();
-        let Some(model) = self.options.model.clone().or_else(|| listing.first().map(|model| model.id.clone())) else {
-            return (Err(peer.no_model()), names);
+        let models = listing.models.iter().filter(|model| model.chats).map(|model| model.id.clone()).collect();
+        let status = match self.options.model.clone().or_else(|| listing.first().map(|model| model.id.clone())) {
+            Some(model) => {
+                let context_tokens = self.context_tokens(&listing, &model).await;
+                Ok(Ready { place: self.place(&listing), model, context_tokens, note: None })
+            }
+            None => Err(peer.no_model()),
         };
-        let context_tokens = self.context_tokens(&listing, &model).await;
-        (Ok(Ready { place: self.place(&listing), model, context_tokens }), names)
+        Known { at: Instant::now(), status, models, program: listing.program() }
     }
 
     /// The listing; an empty one from a server that has none, where the model is given.
@@ -319,8 +332,17 @@ impl OpenAi {
     }
 
     /// Asks for a reply and returns the answer to it; a status other than success is an error.
-    async fn ask_reply(&self, request: &Request, model: &str, peer: &Peer) -> Result<Response, AssistantError> {
+    async fn ask_reply(
+        &self,
+        request: &Request,
+        model: &str,
+        peer: &Peer,
+        return_progress: bool,
+    ) -> Result<Response, AssistantError> {
         let mut body = json!({"model": model, "messages": wire_messages(&request.messages), "stream": true});
+        if return_progress {
+            body["return_progress"] = json!(true);
+        }
         let wants_usage = !self.refuses_stream_options.load(Ordering::Relaxed);
         if wants_usage {
             body["stream_options"] = json!({"include_usage": true});
@@ -394,8 +416,9 @@ impl Assistant for OpenAi {
                 return known.status.clone();
             }
         }
-        let (status, models) = self.ask_status().await;
-        *known = Some(Known { at: Instant::now(), status: status.clone(), models });
+        let now_known = self.ask_status().await;
+        let status = now_known.status.clone();
+        *known = Some(now_known);
         status
     }
 
@@ -408,9 +431,13 @@ impl Assistant for OpenAi {
             Some(model) => model,
             None => self.status().await?.model,
         };
-        let models = self.known.lock().await.as_ref().map(|known| known.models.clone()).unwrap_or_default();
+        let (models, program) = match &*self.known.lock().await {
+            Some(known) => (known.models.clone(), known.program),
+            None => (Vec::new(), None),
+        };
+        let return_progress = self.options.return_progress || program == Some(Program::LlamaCpp);
         let peer = self.peer(model.clone(), models);
-        let response = match self.ask_reply(&request, &model, &peer).await {
+        let response = match self.ask_reply(&request, &model, &peer, return_progress).await {
             Ok(response) => response,
             Err(error) => {
                 // What was believed of the server may be wrong.

@@ -27,7 +27,7 @@ pub struct Scripted;
 #[async_trait]
 impl Assistant for Scripted {
     async fn status(&self) -> Result<Ready, AssistantError> {
-        Ok(Ready { model: MODEL.to_owned(), place: "scripted answers".to_owned(), context_tokens: None })
+        Ok(Ready { model: MODEL.to_owned(), place: "scripted answers".to_owned(), context_tokens: None, note: None })
     }
 
     async fn reply(

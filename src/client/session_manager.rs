@@ -1064,7 +1064,8 @@ impl SessionManager {
             match api::assistant::status().await {
                 Ok(status) => self.assistant.set(Some(status)),
                 Err(error) => {
-                    self.assistant.set(Some(AssistantStatus { model: None, place: None, advice: Some(error.message) }));
+                    let advice = Some(error.message);
+                    self.assistant.set(Some(AssistantStatus { model: None, place: None, note: None, advice }));
                 }
             }
         });

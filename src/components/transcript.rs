@@ -397,6 +397,15 @@ pub fn phase_text(phase: Option<(Phase, Option<f64>)>) -> String {
     }
 }
 
+/// The same for screen readers, which hear it once for each phase.
+pub fn phase_announcement(phase: Option<Phase>) -> &'static str {
+    match phase {
+        Some(Phase::LoadingModel) => "Loading the model.",
+        Some(Phase::ReadingContext) => "The assistant is reading the conversation.",
+        None | Some(Phase::Waiting) => "The assistant is answering.",
+    }
+}
+
 fn speaker(role: &Role) -> &'static str {
     match role {
         Role::User => "You",

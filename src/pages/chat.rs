@@ -13,7 +13,7 @@ use crate::components::icon::{Glyph, Icon};
 use crate::components::session_browser::SessionBrowser;
 use crate::components::shortcuts::Jump;
 use crate::components::toast::Toaster;
-use crate::components::transcript::{TurnActions, TurnView, note_of, phase_text};
+use crate::components::transcript::{TurnActions, TurnView, note_of, phase_announcement, phase_text};
 use crate::error::{AppError, ErrorCode};
 use crate::model::message::{Message, Role, short_model_name};
 use crate::model::session::{Kind, SessionId, Summary};
@@ -654,7 +654,13 @@ fn Transcript(
         let live = manager.live.get();
         let id = live.as_ref().and_then(|live| live.message_id.clone());
         match (&live, before) {
-            (Some(_), _) => announcement.set("The assistant is answering.".to_owned()),
+            (Some(live), _) => {
+                let said = phase_announcement(live.phase.map(|(phase, _)| phase));
+                // Said once for each phase, not at each percent.
+                if announcement.with_untracked(|before| before != said) {
+                    announcement.set(said.to_owned());
+                }
+            }
             (None, Some((earlier, Some(id)))) if earlier == visit => {
                 let reply = rows.with_untracked(|rows| rows.iter().rev().find(|row| row.turn.id == id).cloned());
                 let reply = reply.map(|row| row.turn.message.get_untracked());
@@ -757,6 +763,7 @@ fn Invitation(manager: SessionManager) -> impl IntoView {
                                     <span>
                                         "You talk to " <strong>{short_model_name(&model).to_owned()}</strong>
                                         {place.filter(|place| !place.is_empty()).map(|place| format!(", {place}"))}
+                                        {status.note.map(|note| format!(". {note}"))}
                                     </span>
                                 }
                                     .into_any()

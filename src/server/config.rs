@@ -34,8 +34,9 @@ pub struct ServeOptions {
     #[arg(long, env = "VERBATIM_DATA_DIR", default_value = "memory", value_name = "DIR")]
     pub data_dir: PathBuf,
 
-    /// Who answers. `auto`: the configured endpoint, else a model server that answers on this machine's usual ports;
-    /// `openai`: the endpoint of --openai-url; `scripted`: exact answers, for tests
+    /// Who answers. `auto`: the configured endpoint, else a model server that answers on this machine's usual ports, else the
+    /// model inside Verbatim; `embedded`: the model inside Verbatim; `openai`: the endpoint of --openai-url; `scripted`: exact
+    /// answers, for tests
     #[arg(long, env = "VERBATIM_ASSISTANT", value_enum, default_value = "auto")]
     pub assistant: AssistantChoice,
 
@@ -44,9 +45,25 @@ pub struct ServeOptions {
     #[arg(long, env = "VERBATIM_OPENAI_URL", value_name = "URL")]
     pub openai_url: Option<String>,
 
-    /// Which of the endpoint's models answers [default: its first]
+    /// Which model answers: one of the endpoint's [default: its first], or `default` or `small` for those inside Verbatim
     #[arg(long, env = "VERBATIM_MODEL", value_name = "NAME")]
     pub model: Option<String>,
+
+    /// A GGUF file whose model answers inside Verbatim
+    #[arg(long, env = "VERBATIM_MODEL_FILE", value_name = "F.gguf", conflicts_with = "model")]
+    pub model_file: Option<PathBuf>,
+
+    /// Where fetched models are kept [default: `verbatim/models` in your cache directory]
+    #[arg(long, env = "VERBATIM_MODELS_DIR", value_name = "DIR")]
+    pub models_dir: Option<PathBuf>,
+
+    /// After how many minutes without use the model inside Verbatim gives its memory back; 0: never
+    #[arg(long, env = "VERBATIM_ENGINE_IDLE_MINUTES", default_value = "15", value_name = "N", value_parser = clap::value_parser!(u32).range(..=525_600))]
+    pub engine_idle_minutes: u32,
+
+    /// The program that runs the model inside Verbatim [default: `verbatim-engine` beside this program]
+    #[arg(long, env = "VERBATIM_ENGINE", value_name = "PROGRAM", hide = true)]
+    pub engine: Option<PathBuf>,
 
     /// How many tokens the model reads at most [default: what the endpoint says, else 8192]
     #[arg(long, env = "VERBATIM_CONTEXT_TOKENS", value_name = "N", value_parser = clap::value_parser!(u32).range(512..))]
@@ -82,8 +99,10 @@ pub struct ServeOptions {
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AssistantChoice {
-    /// The configured endpoint, else what answers on the usual ports.
+    /// The configured endpoint, else what answers on the usual ports, else the model inside Verbatim.
     Auto,
+    /// The model inside Verbatim.
+    Embedded,
     /// The endpoint of `--openai-url`.
     Openai,
     /// Exact answers, for tests.

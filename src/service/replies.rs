@@ -245,6 +245,11 @@ impl Replies {
         self.assistant.status().await
     }
 
+    /// Lets the assistant get ready for a reply that will probably be asked for soon.
+    pub async fn prepare_assistant(&self) {
+        self.assistant.prepare().await;
+    }
+
     /// Starts a reply, or joins the one that the same request started before.
     ///
     /// What is said is on the disk when this returns, also where it returns that no assistant can be reached.

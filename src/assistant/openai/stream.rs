@@ -4,6 +4,7 @@ use super::failure::Peer;
 use super::think::{Piece, ThinkSplitter};
 use crate::assistant::{AssistantError, Event, ToolCall};
 use crate::model::Object;
+use crate::model::reply::Phase;
 use bytes::Bytes;
 use eventsource_stream::{EventStreamError, Eventsource};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 /// More calls than any reply makes at once.
 const MOST_TOOL_CALLS: usize = 128;
+
+/// How many tokens a model must still read before it is told how far it is: shorter texts are read before a person wonders.
+const LONG_READING_TOKENS: u64 = 256;
 
 /// How long and how much is waited for and taken.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +72,7 @@ struct Reading {
     gatherer: Gatherer,
     /// What is ready and not yet handed on.
     queue: VecDeque<Event>,
-    /// Whether anything came.
+    /// Whether a piece of the answer came.
     begun: bool,
     ended: bool,
     /// Told after what stands in the queue.
@@ -99,7 +103,6 @@ impl Reading {
         let Ok(read) = tokio::time::timeout(patience, self.source.next()).await else {
             return Err(self.peer.silent(patience.as_secs()));
         };
-        self.begun = true;
         match read {
             None if self.gatherer.finish_reason.is_some() => self.end(),
             None => return Err(self.peer.broke_off("the stream ended without a finish_reason")),
@@ -124,7 +127,10 @@ impl Reading {
                     Ok(value) if event.event == "error" && value.get("error").is_none() => {
                         return Err(self.peer.refusal(embedded_status(&value), data));
                     }
-                    Ok(value) => self.gatherer.take(&value, &self.peer, &mut self.queue)?,
+                    Ok(value) => {
+                        self.gatherer.take(&value, &self.peer, &mut self.queue)?;
+                        self.begun |= self.gatherer.has_answer;
+                    }
                     Err(error) => return Err(self.peer.not_understood(&format!("{error}: {data}"))),
                 },
             },
@@ -149,6 +155,10 @@ struct Gatherer {
     finish_reason: Option<String>,
     /// Whether a choice came.
     begun: bool,
+    /// Whether a piece of the answer came, after which nobody asks how far the model has read.
+    has_answer: bool,
+    /// The phase that was told last, and how much of it in percent.
+    told: Option<(Phase, u8)>,
 }
 
 struct GatheredCall {
@@ -171,18 +181,24 @@ impl Gatherer {
         if let Some(Value::Object(usage)) = chunk.get("usage") {
             self.usage = Some(usage.clone());
         }
+        if let Some(Value::Object(progress)) = chunk.get("prompt_progress") {
+            self.take_progress(progress, out);
+        }
         let Some(choice) = chunk.pointer("/choices/0") else { return Ok(()) };
         self.begun = true;
         if let Some(delta) = choice.get("delta").or_else(|| choice.get("message")) {
             let text = |field: &str| delta.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
             // Some servers send the same reasoning under two names.
             if let Some(reasoning) = ["reasoning_content", "reasoning", "thinking"].into_iter().find_map(text) {
+                self.has_answer = true;
                 out.push_back(Event::Reasoning(reasoning.to_owned()));
             }
             if let Some(content) = text("content") {
+                self.has_answer = true;
                 self.think.push(content, |piece| out.push_back(event_of(piece)));
             }
             for call in delta.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+                self.has_answer = true;
                 self.take_call(call, peer)?;
             }
         }
@@ -190,6 +206,30 @@ impl Gatherer {
             self.finish_reason = Some(reason.to_owned());
         }
         Ok(())
+    }
+
+    /// Takes what llama.cpp's server and the engine tell of the reading: how many tokens there are, how many of them were known
+    /// from before, how many are read (those included), and how many requests are served first.
+    fn take_progress(&mut self, progress: &Object, out: &mut VecDeque<Event>) {
+        if self.has_answer {
+            return;
+        }
+        let number = |field: &str| progress.get(field).and_then(Value::as_u64).unwrap_or_default();
+        let cached = number("cache");
+        let to_read = number("total").saturating_sub(cached);
+        let (phase, fraction) = if number("queued") > 0 {
+            (Phase::Waiting, None)
+        } else if to_read >= LONG_READING_TOKENS {
+            let read = number("processed").saturating_sub(cached).min(to_read);
+            (Phase::ReadingContext, Some(read as f64 / to_read as f64))
+        } else {
+            return;
+        };
+        let percent = fraction.map_or(0, |fraction| (fraction * 100.0) as u8);
+        if self.told != Some((phase, percent)) {
+            self.told = Some((phase, percent));
+            out.push_back(Event::Progress(phase, fraction));
+        }
     }
 
     fn take_call(&mut self, delta: &Value, peer: &Peer) -> Result<(), AssistantError> {

@@ -430,8 +430,12 @@ async fn the_status_tells_model_place_and_context() {
         client_with(server.port(), |options| options.model = model.map(str::to_owned)).status().await
     }
     let llama = json!({"data": [{"id": "qwen", "owned_by": "llamacpp", "meta": {"n_ctx_train": 32768}}]});
-    let expected =
-        Ready { model: "qwen".into(), place: "llama.cpp on this machine".into(), context_tokens: Some(4096) };
+    let expected = Ready {
+        model: "qwen".into(),
+        place: "llama.cpp on this machine".into(),
+        context_tokens: Some(4096),
+        note: None,
+    };
     assert_eq!(status(llama, None).await, Ok(expected));
 
     let ollama = json!({"data": [{"id": "all-minilm"}, {"id": "q:4b", "owned_by": "library"}]});

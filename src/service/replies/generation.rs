@@ -158,13 +158,13 @@ impl Generation {
             // The system prompt and the message that is answered are never left out.
             let can_be_cut = context.turns.len() > 2;
             let messages = context.turns.into_iter().chain(tool_turns.iter().cloned()).collect();
-            let told = self.reply.length();
+            let bytes = findings.bytes;
             let round = match self.round(messages, findings).await {
                 Err(error)
                     if error.code == AssistantErrorCode::ContextTooLong
                         && can_be_cut
                         && halvings < MOST_HALVINGS
-                        && self.reply.length() == told =>
+                        && findings.bytes == bytes =>
                 {
                     halvings += 1;
                     window_tokens = window_tokens.min(context.tokens) / 2;

@@ -171,7 +171,7 @@ type Lead = mpsc::UnboundedSender<Result<Event, AssistantError>>;
 impl Led {
     fn new(replies: usize) -> (Arc<Self>, Vec<Lead>) {
         let (leads, replies) = (0..replies).map(|_| mpsc::unbounded_channel()).unzip();
-        let ready = Ready { model: "led".into(), place: "test".into(), context_tokens: None };
+        let ready = Ready { model: "led".into(), place: "test".into(), context_tokens: None, note: None };
         let led = Self { replies: Mutex::new(replies), asked: Mutex::default(), status: Mutex::new(Ok(ready)) };
         (Arc::new(led), leads)
     }

@@ -1,0 +1,397 @@
+//! The assistant inside Verbatim: an engine process of our own that is started when it is needed, watched, started anew when it
+//! dies, and stopped when nobody uses it. Beyond that it is an OpenAI-compatible endpoint like any other.
+
+pub mod catalogue;
+mod lines;
+mod process;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+use super::{Assistant, AssistantError, AssistantErrorCode, Event, Ready, Request};
+use crate::model::reply::Phase;
+use async_trait::async_trait;
+use catalogue::CatalogueModel;
+use futures::stream::{self, BoxStream, StreamExt};
+use process::{Engine, Lease, Stage};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use weights::{Look, Stamp, Weights};
+
+/// How many tokens of a conversation the engine reads where nobody says it.
+const CONTEXT_TOKENS: usize = 8192;
+
+/// After so many failed starts in a row it is not tried at each request any more.
+const MOST_FAILURES: u32 = 3;
+
+/// Failures of which the engine says that trying again will not help, by its codes.
+const LASTING_FAILURES: [&str; 3] = ["model_missing", "model_damaged", "processor"];
+
+/// How long after the end of a connection the end of the process is waited for, to tell a death from a refusal.
+const DEATH_TIME: Duration = Duration::from_secs(1);
+
+/// How long closing may take.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+
+/// Which weights are used.
+#[derive(Clone, Debug)]
+pub enum EmbeddedModel {
+    /// A model of the catalogue, from this directory.
+    Catalogue(PathBuf, CatalogueModel),
+    /// A GGUF file that the person named.
+    File(PathBuf),
+}
+
+/// What the embedded assistant needs to know.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// The engine's program.
+    pub engine: PathBuf,
+    /// Which weights it uses.
+    pub model: EmbeddedModel,
+    /// How many tokens of a conversation it reads at most.
+    pub context_tokens: usize,
+    /// How long it stays when nobody uses it; `None` for ever.
+    pub idle: Option<Duration>,
+    /// How long it is not tried again after [`MOST_FAILURES`] failed starts in a row.
+    pub rest: Duration,
+}
+
+impl EmbeddedOptions {
+    /// The usual options.
+    pub fn new(engine: PathBuf, model: EmbeddedModel) -> Self {
+        let (idle, rest) = (Some(Duration::from_secs(15 * 60)), Duration::from_secs(60));
+        Self { engine, model, context_tokens: CONTEXT_TOKENS, idle, rest }
+    }
+}
+
+/// The assistant inside Verbatim. When it is dropped, its process is killed.
+pub struct Embedded(Arc<Shared>);
+
+/// What the assistant and the tasks that look after its process share.
+struct Shared {
+    options: EmbeddedOptions,
+    weights: Arc<Weights>,
+    slot: Mutex<Slot>,
+    /// Whether it is over, for the process and for new starts.
+    closed: watch::Sender<bool>,
+    /// How many tokens the engine said that it reads; 0 before it said so.
+    reads: AtomicUsize,
+}
+
+/// The process there is, and the failures to have one.
+#[derive(Default)]
+struct Slot {
+    engine: Option<Arc<Engine>>,
+    failed: Option<Failed>,
+}
+
+/// Starts that failed, one after the other.
+struct Failed {
+    count: u32,
+    at: Instant,
+    error: AssistantError,
+    /// What the weights were then.
+    weights: Option<Stamp>,
+}
+
+impl Embedded {
+    /// Sets it up. Nothing is started and nothing is loaded before somebody needs it.
+    pub fn new(options: EmbeddedOptions) -> Self {
+        let weights = Arc::new(match &options.model {
+            EmbeddedModel::Catalogue(models_dir, model) => Weights::of_catalogue(models_dir, model.clone()),
+            EmbeddedModel::File(path) => Weights::of_file(path.clone()),
+        });
+        let (slot, closed, reads) = (Mutex::default(), watch::Sender::new(false), AtomicUsize::new(0));
+        Self(Arc::new(Shared { options, weights, slot, closed, reads }))
+    }
+
+    /// Whether it can answer, as far as can be told without starting it.
+    fn look(&self) -> Result<Look, AssistantError> {
+        if !self.0.options.engine.is_file() {
+            return Err(AssistantError {
+                code: AssistantErrorCode::Unreachable,
+                message:
+                    "The program verbatim-engine, which runs the model inside Verbatim, is missing. Build it with \
+                          make build."
+                        .to_owned(),
+                cause: "there is no engine beside the server".to_owned(),
+            });
+        }
+        let look = self.0.weights.look()?;
+        let (Look::Good(stamp) | Look::Unchecked(stamp)) = look;
+        self.0.slot().refuse_for_a_while(self.0.options.rest, Some(stamp))?;
+        Ok(look)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.0.closed.send_replace(true);
+    }
+}
+
+#[async_trait]
+impl Assistant for Embedded {
+    async fn status(&self) -> Result<Ready, AssistantError> {
+        if let Look::Unchecked(_) = self.look()? {
+            self.0.weights.check_in_background();
+        }
+        let reads = self.0.reads.load(Ordering::Relaxed);
+        Ok(Ready {
+            model: self.0.weights.name().to_owned(),
+            place: "inside Verbatim".to_owned(),
+            context_tokens: Some(if reads > 0 { reads } else { self.0.options.context_tokens }),
+            note: self.0.weights.are_rough().then(|| "This is a very small model: its answers are rough.".to_owned()),
+        })
+    }
+
+    async fn reply(
+        &self,
+        request: Request,
+    ) -> Result<BoxStream<'static, Result<Event, AssistantError>>, AssistantError> {
+        if let Some(model) = request.model.as_deref().filter(|model| !self.0.weights.is_named(model)) {
+            let message = format!(
+                "The model inside Verbatim is {}, and {model} was asked for. Choose that one, or start Verbatim with \
+                 --openai-url URL for a server that has {model}.",
+                self.0.weights.name()
+            );
+            return Err(AssistantError {
+                code: AssistantErrorCode::UnknownModel,
+                message,
+                cause: "another model than the embedded one".to_owned(),
+            });
+        }
+        self.look()?;
+        let lease = self.0.lease()?;
+        let request = Request { model: None, ..request };
+        let stage = lease.engine().stage();
+        let reply = Reply {
+            shared: self.0.clone(),
+            lease,
+            stage,
+            request,
+            events: None,
+            told: None,
+            is_second_try: false,
+            ended: false,
+        };
+        Ok(stream::unfold(reply, |mut reply| async move { reply.next().await.map(|event| (event, reply)) }).boxed())
+    }
+
+    async fn prepare(&self) {
+        if self.look().is_ok()
+            && let Err(error) = self.0.lease()
+        {
+            tracing::debug!(%error, "the model is not loaded ahead");
+        }
+    }
+
+    async fn close(&self) {
+        self.0.closed.send_replace(true);
+        let engine = self.0.slot().engine.take();
+        if let Some(engine) = engine
+            && tokio::time::timeout(CLOSE_TIME, engine.gone()).await.is_err()
+        {
+            tracing::warn!("the model's process does not go");
+        }
+    }
+}
+
+impl Shared {
+    /// The engine that there is, or one that begins to start now, for as long as the lease is held.
+    fn lease(self: &Arc<Self>) -> Result<Lease, AssistantError> {
+        let mut slot = self.slot();
+        if *self.closed.borrow() {
+            return Err(closing());
+        }
+        if let Some(engine) = slot.engine.as_ref().filter(|engine| engine.is_usable()) {
+            return Ok(engine.lease());
+        }
+        let engine = Engine::new();
+        slot.engine = Some(engine.clone());
+        // In a task of its own: who asked may go away, others are waiting.
+        tokio::spawn(process::keep(self.clone(), engine.clone()));
+        Ok(engine.lease())
+    }
+
+    /// Takes an engine out of use, if that is right now that nobody can begin to use it.
+    fn retire(&self, engine: &Arc<Engine>, is_right: impl FnOnce() -> bool) -> bool {
+        let mut slot = self.slot();
+        if !is_right() {
+            return false;
+        }
+        slot.engine.take_if(|held| Arc::ptr_eq(held, engine));
+        true
+    }
+
+    /// Notes that a start failed.
+    fn start_failed(&self, error: &AssistantError) {
+        let weights = match self.weights.look() {
+            Ok(Look::Good(stamp) | Look::Unchecked(stamp)) => Some(stamp),
+            Err(_) => None,
+        };
+        let mut slot = self.slot();
+        let earlier = slot.failed.as_ref().map_or(0, |failed| failed.count);
+        let lasts = LASTING_FAILURES.contains(&error.cause.as_str());
+        let count = if lasts { MOST_FAILURES } else { earlier.saturating_add(1) };
+        slot.failed = Some(Failed { count, at: Instant::now(), error: error.clone(), weights });
+    }
+
+    /// Notes that a start succeeded.
+    fn started(&self) {
+        self.slot().failed = None;
+    }
+
+    /// Notes how many tokens the engine says that it reads.
+    fn reads(&self, tokens: Option<usize>) {
+        self.reads.store(tokens.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        // What it holds is right after each statement, also where a thread panicked in between.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// The reason of the last failed starts, where there were many and the last one is not long ago. Other weights are another
+    /// matter.
+    fn refuse_for_a_while(&self, rest: Duration, weights: Option<Stamp>) -> Result<(), AssistantError> {
+        match &self.failed {
+            Some(failed)
+                if failed.count >= MOST_FAILURES && failed.at.elapsed() < rest && failed.weights == weights =>
+            {
+                let message = format!("{} It is tried again in a minute at the earliest.", failed.error.message);
+                Err(AssistantError { message, ..failed.error.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A reply of the embedded assistant, from the start of its process on.
+struct Reply {
+    shared: Arc<Shared>,
+    lease: Lease,
+    stage: watch::Receiver<Stage>,
+    request: Request,
+    /// The engine's answer, once it was asked.
+    events: Option<BoxStream<'static, Result<Event, AssistantError>>>,
+    /// How much of the model was loaded when that was last told, in percent; the outer `None` where it was not told.
+    told: Option<Option<u8>>,
+    /// Whether the first engine died before it took the request.
+    is_second_try: bool,
+    ended: bool,
+}
+
+impl Reply {
+    async fn next(&mut self) -> Option<Result<Event, AssistantError>> {
+        if self.ended {
+            return None;
+        }
+        let next = self.advance().await;
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+
+    async fn advance(&mut self) -> Option<Result<Event, AssistantError>> {
+        loop {
+            if let Some(events) = &mut self.events {
+                return match events.next().await {
+                    Some(Err(error)) => Some(Err(self.explained(error).await)),
+                    next => next,
+                };
+            }
+            let stage = self.stage.borrow_and_update().clone();
+            match stage {
+                Stage::Starting(fraction) => {
+                    // Whole percents, so that a quick start does not tell a thousand steps.
+                    let percent = fraction.map(|fraction| (fraction * 100.0) as u8);
+                    if self.told != Some(percent) {
+                        self.told = Some(percent);
+                        return Some(Ok(Event::Progress(Phase::LoadingModel, fraction)));
+                    }
+                    if self.stage.changed().await.is_err() {
+                        return Some(Err(closing()));
+                    }
+                }
+                Stage::Ready(_) if self.told.take().is_some() => {
+                    return Some(Ok(Event::Progress(Phase::Waiting, None)));
+                }
+                Stage::Ready(client) => match client.reply(self.request.clone()).await {
+                    Ok(events) => self.events = Some(events),
+                    Err(error) => {
+                        if let Some(error) = self.try_again_after(error).await {
+                            return Some(Err(error));
+                        }
+                    }
+                },
+                Stage::Failed(error) => return Some(Err(error)),
+                Stage::Ended => {
+                    let gone = dead("the engine ended before it was asked");
+                    if let Some(error) = self.try_again_after(gone).await {
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns to a new engine where the last one was gone before it took the request, once; else returns what to tell.
+    async fn try_again_after(&mut self, error: AssistantError) -> Option<AssistantError> {
+        let was_taken = error.code != AssistantErrorCode::Unreachable;
+        if was_taken || self.is_second_try || !self.has_died().await {
+            return Some(self.explained(error).await);
+        }
+        self.is_second_try = true;
+        match self.shared.lease() {
+            Ok(lease) => {
+                self.stage = lease.engine().stage();
+                self.lease = lease;
+                None
+            }
+            Err(error) => Some(error),
+        }
+    }
+
+    async fn has_died(&mut self) -> bool {
+        tokio::time::timeout(DEATH_TIME, self.lease.engine().gone()).await.is_ok()
+    }
+
+    /// The engine's error in words that fit: for the person there is no server and no port.
+    async fn explained(&mut self, error: AssistantError) -> AssistantError {
+        use AssistantErrorCode::{ContextTooLong, Failed, RateLimited};
+        let (code, message) = match error.code {
+            ContextTooLong => return error,
+            RateLimited => {
+                (RateLimited, "The model inside Verbatim has too much to do now. Wait a moment and ask again.")
+            }
+            _ if *self.shared.closed.borrow() => return closing(),
+            _ if self.has_died().await => return dead(&error.cause),
+            _ => (Failed, "The model inside Verbatim could not answer this. Ask again; Verbatim's log says why."),
+        };
+        AssistantError { code, message: message.to_owned(), cause: error.cause }
+    }
+}
+
+fn dead(cause: &str) -> AssistantError {
+    AssistantError {
+        code: AssistantErrorCode::Failed,
+        message: "The model inside Verbatim stopped in the middle of this reply. What had arrived by then is kept; ask again: \
+                  it is started anew."
+            .to_owned(),
+        cause: cause.to_owned(),
+    }
+}
+
+fn closing() -> AssistantError {
+    AssistantError {
+        code: AssistantErrorCode::Unreachable,
+        message: "Verbatim is being stopped. Ask again when it is back.".to_owned(),
+        cause: "the embedded assistant is closed".to_owned(),
+    }
+}
