@@ -200,9 +200,6 @@ async fn start(shared: &Shared, engine: &Engine) -> Result<Running, AssistantErr
         .args(["--context-tokens", &options.context_tokens.to_string()])
         .env_clear()
         .envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-        // Threads that wait by spinning stand in each other's way on a busy machine.
-        .env("OMP_WAIT_POLICY", "passive")
-        .env("GOMP_SPINCOUNT", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
