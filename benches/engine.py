@@ -157,7 +157,6 @@ class Ours(Server):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=options.log,
-            env={**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"},
         )
         self.process.stdin.write(f"{self.token}\n".encode())
         self.process.stdin.flush()

@@ -83,7 +83,6 @@ class Engine:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
-            env=engine_environment(),
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -197,11 +196,6 @@ class Engine:
             if time.monotonic() - begin > seconds:
                 raise AssertionError(f"still busy after {seconds} s: {now}")
         return time.monotonic() - begin
-
-
-def engine_environment():
-    """The environment that the supervisor gives the engine."""
-    return {**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 
 def wait_for_end(pid_descriptor, seconds):

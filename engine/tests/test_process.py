@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 
 import openai
-from support import Engine, EngineTest, engine_environment, engine_program, small_weights, wait_for_end
+from support import Engine, EngineTest, engine_program, small_weights, wait_for_end
 
 # A supervisor that starts the engine, hands its token over, tells its process id and every line of its stdout, and waits.
 PARENT = """
@@ -114,7 +114,7 @@ class End(unittest.TestCase):
         _, file = small_weights()
         command = [sys.executable, "-c", PARENT, engine_program(), "--model-file", file, "--context-tokens", "2048"]
         parent = subprocess.Popen(
-            [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=engine_environment()
+            [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         self.addCleanup(parent.stdout.close)
         self.addCleanup(parent.wait)
@@ -165,7 +165,6 @@ class End(unittest.TestCase):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=10,
-            env=engine_environment(),
         )
         self.assertNotIn(b'"ready"', done.stdout)
 
