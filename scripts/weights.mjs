@@ -38,8 +38,17 @@ function megabytes(bytes) {
   return bytes < 9.95e6 ? (bytes / 1e6).toFixed(1) : (bytes / 1e6).toFixed(0);
 }
 
+function statOrNull(file) {
+  try {
+    return fs.statSync(file);
+  } catch (error) {
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") return null;
+    throw error;
+  }
+}
+
 function sizeOf(file) {
-  return fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  return statOrNull(file)?.size ?? 0;
 }
 
 /** The largest file below a folder, in bytes: what pip has of the wheel that it is downloading. */
@@ -88,7 +97,7 @@ function verifiedLine(stat, hash) {
 
 /** "there", "missing" or "damaged". Hashes the file only when FILE.verified does not belong to it. */
 async function stateOf(model, places) {
-  const stat = fs.statSync(places.file, { throwIfNoEntry: false });
+  const stat = statOrNull(places.file);
   if (!stat) return "missing";
   if (stat.size !== model.bytes) return "damaged";
   const line = verifiedLine(stat, model.sha256);
@@ -332,7 +341,7 @@ async function fromPublisher(model, places, progress) {
     try {
       // prettier-ignore
       result = await run("curl", [
-        "--fail", "--location", "--silent", "--show-error", "--globoff",
+        "--fail", "--location", "--silent", "--show-error", "--globoff", "--no-buffer",
         // On a blocked network the packages are tried soon; a transfer that stands still is begun again where it stopped.
         "--connect-timeout", "8", "--speed-limit", "1000", "--speed-time", "20",
         ...(offset > 0 ? ["--continue-at", String(offset)] : []),
@@ -461,6 +470,7 @@ async function fetchPart(model, places, folder, progress) {
       }
     }
   }
+  if (sizeOf(places.part) === 0) fs.rmSync(places.part, { force: true });
   throw new Sentence(
     `The weights of ${model.model} (${megabytes(model.bytes)} MB) could not be fetched: ${failures.join("; ")}. ` +
       "Check the network and type: make weights",
