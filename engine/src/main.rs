@@ -27,7 +27,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use scheduler::{Limits, Load, MOST_ANSWERS, READING_TOKENS, Scheduler};
 use serde_json::{Value, json};
-use std::io::{Read, Write, stdin, stdout};
+use std::io::{ErrorKind, Read, Write, stdin, stdout};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::unix::process::CommandExt;
@@ -293,17 +293,23 @@ fn check_processor() -> Result<(), Failure> {
 }
 
 fn check_file(file: &Path) -> Result<(), Failure> {
-    let name = file.display();
+    // Without its folder: what is said here reaches a page.
+    let name = file.file_name().unwrap_or_default().display();
+    let no_gguf =
+        || Failure::new("model_damaged", format!("{name} is no GGUF file. Fetch it anew, or name another one."));
     let mut magic = [0; 4];
     match std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut magic)) {
         Ok(()) if &magic == b"GGUF" => Ok(()),
-        Ok(()) => Err(Failure::new("model_damaged", format!("{name} is no GGUF file."))),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Err(Failure::new("model_damaged", format!("{name} is no GGUF file.")))
+        Ok(()) => Err(no_gguf()),
+        Err(error) => {
+            eprintln!("{}: {error}", file.display());
+            Err(match error.kind() {
+                ErrorKind::UnexpectedEof => no_gguf(),
+                ErrorKind::NotFound => {
+                    Failure::new("model_missing", format!("There is no file {name}. Fetch it, or name another one."))
+                }
+                _ => Failure::new("model_missing", format!("{name} cannot be read. Check its permissions.")),
+            })
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(Failure::new("model_missing", format!("There is no file {name}.")))
-        }
-        Err(error) => Err(Failure::new("model_missing", format!("{name} cannot be read: {error}."))),
     }
 }

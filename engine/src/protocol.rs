@@ -181,19 +181,17 @@ pub fn parse(body: &[u8], model: &str) -> Result<Completion, ApiError> {
         }
         _ => return Err(ApiError::field("model", "model: give the name of the model as text.")),
     }
-    if number(&wire.n, "n", 1.0, 128.0)?.is_some_and(|n| n != 1.0) {
+    if whole_number(&wire.n, "n", 1.0, 128.0)?.is_some_and(|n| n != 1.0) {
         return Err(ApiError::field("n", "n: this engine makes one answer to a request."));
     }
     let messages = messages(&wire.messages)?;
     let tools = tools(&wire.tools)?;
     let (tools, form) = chosen(tools, &wire.tool_choice, &wire.response_format)?;
     let most = f64::from(u32::MAX);
-    let max_tokens = number(&wire.max_completion_tokens, "max_completion_tokens", 1.0, most)?.or(number(
-        &wire.max_tokens,
-        "max_tokens",
-        1.0,
-        most,
-    )?);
+    let max_tokens = match whole_number(&wire.max_completion_tokens, "max_completion_tokens", 1.0, most)? {
+        None => whole_number(&wire.max_tokens, "max_tokens", 1.0, most)?,
+        newer => newer,
+    };
     Ok(Completion {
         messages,
         tools,
@@ -221,9 +219,9 @@ fn sampling(wire: &Wire) -> Result<Sampling, ApiError> {
     Ok(Sampling {
         temperature: real(&wire.temperature, "temperature", 0.0, 2.0, 0.7)?,
         top_p: real(&wire.top_p, "top_p", 0.0, 1.0, 0.8)?,
-        top_k: number(&wire.top_k, "top_k", 0.0, 1e6)?.map_or(20, |number| number as i32),
+        top_k: whole_number(&wire.top_k, "top_k", 0.0, 1e6)?.map_or(20, |number| number as i32),
         min_p: real(&wire.min_p, "min_p", 0.0, 1.0, 0.0)?,
-        seed: number(&wire.seed, "seed", -9.3e18, 1.9e19)?.map(|_| folded_seed(&wire.seed)),
+        seed: whole_number(&wire.seed, "seed", -9.3e18, 1.9e19)?.map(|_| folded_seed(&wire.seed)),
         presence_penalty: real(&wire.presence_penalty, "presence_penalty", -2.0, 2.0, 0.0)?,
         frequency_penalty: real(&wire.frequency_penalty, "frequency_penalty", -2.0, 2.0, 0.0)?,
         repeat_penalty: real(&wire.repeat_penalty, "repeat_penalty", 0.1, 2.0, 1.05)?,
@@ -250,6 +248,13 @@ fn logit_bias(token: &str, bias: &Value) -> Result<(i32, f32), ApiError> {
 fn folded_seed(seed: &Value) -> u32 {
     let bits = seed.as_u64().or_else(|| seed.as_i64().map(i64::cast_unsigned)).unwrap_or_default();
     (bits ^ (bits >> 32)) as u32
+}
+
+fn whole_number(value: &Value, name: &str, least: f64, most: f64) -> Result<Option<f64>, ApiError> {
+    match number(value, name, least, most)? {
+        Some(number) if number.fract() != 0.0 => Err(ApiError::field(name, format!("{name}: give a whole number."))),
+        number => Ok(number),
+    }
 }
 
 fn number(value: &Value, name: &str, least: f64, most: f64) -> Result<Option<f64>, ApiError> {
@@ -490,6 +495,8 @@ mod tests {
             ("temperature", json!("hot")),
             ("top_p", json!(-0.1)),
             ("max_tokens", json!(0)),
+            ("max_tokens", json!(1.5)),
+            ("seed", json!(0.5)),
             ("n", json!(2)),
             ("stop", json!(["a", "b", "c", "d", "e"])),
             ("stop", json!([1])),

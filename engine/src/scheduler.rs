@@ -184,12 +184,7 @@ impl Answer {
     /// Tells what was held back, and the end.
     fn finish(mut self, reason: &'static str, stopped_at_text: bool) {
         if !stopped_at_text {
-            let mut rest = String::new();
-            self.utf8.finish(&mut rest);
-            let (mut text, stopped) = self.stops.push(&rest);
-            if !stopped {
-                text.push_str(&self.stops.finish());
-            }
+            let text = self.stops.finish();
             self.tell_text(&text);
         }
         let rest = self.calls.as_mut().map(CallParser::finish).unwrap_or_default();
@@ -198,7 +193,7 @@ impl Answer {
         let begun_at = self.begun_at.unwrap_or(now);
         let first_token_at = self.first_token_at.unwrap_or(now);
         self.tell(Update::Done(Summary {
-            finish_reason: if self.has_calls { "tool_calls" } else { reason },
+            finish_reason: if self.has_calls && reason == "stop" { "tool_calls" } else { reason },
             prompt_tokens: self.job.prompt.len(),
             cached_tokens: self.cached_tokens,
             completion_tokens: self.generated(),
@@ -254,7 +249,6 @@ impl Scheduler {
     /// Serves until nobody can ask any more.
     pub fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            self.tell_load();
             if self.active.is_empty() && self.waiting.is_empty() {
                 match jobs.recv() {
                     Ok(job) => self.accept(job),
@@ -270,6 +264,7 @@ impl Scheduler {
             }
             self.drop_abandoned();
             self.admit();
+            self.tell_load();
             self.step();
         }
     }

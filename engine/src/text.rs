@@ -1,6 +1,6 @@
 //! From the bytes of tokens to text: characters are never torn, and stop texts never come through.
 
-/// Joins bytes to text.
+/// Joins bytes to text. A character whose end never comes is left out.
 #[derive(Debug, Default)]
 pub struct Utf8 {
     pending: Vec<u8>,
@@ -31,11 +31,6 @@ impl Utf8 {
             }
         };
         self.pending = torn.to_vec();
-    }
-
-    /// Adds what was left incomplete, as U+FFFD.
-    pub fn finish(&mut self, text: &mut String) {
-        text.push_str(&String::from_utf8_lossy(&std::mem::take(&mut self.pending)));
     }
 }
 
@@ -91,8 +86,6 @@ mod tests {
         assert_eq!(text, "a\u{fffd}");
         utf8.push(b"\xa5b\xf0\x9f", &mut text);
         assert_eq!(text, "a\u{fffd}日b");
-        utf8.finish(&mut text);
-        assert_eq!(text, "a\u{fffd}日b\u{fffd}");
     }
 
     #[test]
