@@ -1,12 +1,15 @@
 # `make` alone lists what there is. Each target is a script in scripts/, which says what it does.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint fmt bench watch
+.PHONY: help setup weights build run test lint fmt bench bench-engine watch
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install what the build and the tests need and is missing
 	@scripts/setup.sh --tests
+
+weights: ## Fetch the weights of the model inside Verbatim; ARGS=small names another than the default
+	@node scripts/weights.mjs $(ARGS)
 
 build: ## Build what has changed, without starting it
 	@scripts/setup.sh
@@ -26,6 +29,9 @@ fmt:   ## Format the Rust code
 
 bench: ## Print sizes and memory
 	@scripts/bench.sh
+
+bench-engine: ## Measure the engine beside llama-cpp-python on the same weights; ARGS="--help" lists options
+	@scripts/bench-engine.sh $(ARGS)
 
 watch: ## Rebuild and reload the page at each change (needs cargo-leptos)
 	@scripts/watch.sh $(ARGS)

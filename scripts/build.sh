@@ -41,6 +41,9 @@ case "${1:-}" in
 --tests) step "Build the server and its tests" cargo test --locked --release --features ssr --no-run ;;
 *) fail "usage: scripts/build.sh [--tests]" ;;
 esac
+# By itself, never in one command with the server: packages that are selected together share what they switch on, and the C++
+# would be compiled once for each such selection.
+step "Build the engine" cargo build --locked --release -p verbatim-engine
 step "Build the browser's part" cargo build --locked --profile wasm-release --lib --features hydrate --target wasm32-unknown-unknown
 step "Build the tool that joins it to JavaScript (bindgen)" cargo build --locked --release -p verbatim-bindgen
 site_is_current || step "Make the site: bindgen, wasm-opt, style, compression" make_site

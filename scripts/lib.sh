@@ -18,6 +18,19 @@ export CARGO_TARGET_DIR=$target
 # shellcheck disable=SC2034
 site=$target/release/site
 
+# What is kept between clones: weights, and tools that pip brought.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/verbatim
+tools=$cache/tools
+if [ -d "$tools/cmake" ]; then
+    PATH=$PATH:$tools/cmake/data/bin
+    [ -n "${LIBCLANG_PATH:-}" ] || [ ! -f "$tools/clang/native/libclang.so" ] || export LIBCLANG_PATH=$tools/clang/native
+fi
+# libclang reads C with headers of its own, which come in another package; the compiler's do as well.
+if ! compgen -G '/usr/lib*/llvm-*/lib/clang/*/include/stddef.h' >/dev/null && ! compgen -G '/usr/lib*/clang/*/include/stddef.h' >/dev/null; then
+    headers=$(cc -print-file-name=include 2>/dev/null || true)
+    case $headers in /*) export BINDGEN_EXTRA_CLANG_ARGS="${BINDGEN_EXTRA_CLANG_ARGS:-} -isystem $headers" ;; esac
+fi
+
 say() { printf '%s\n' "$*"; }
 
 fail() {

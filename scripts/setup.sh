@@ -21,6 +21,37 @@ check_programs() {
     [ "$major" -ge 20 ] || fail "Node.js $(node --version) is too old. Install version 20 or later and run this again."
 }
 
+# What compiles the engine's C++ and reads its headers: CMake, a C++ compiler, libclang.
+engine_tools_are_there() {
+    command -v cmake >/dev/null && command -v c++ >/dev/null && libclang_is_there
+}
+
+libclang_is_there() {
+    local place
+    [ -z "${LIBCLANG_PATH:-}" ] || return 0
+    for place in /usr/lib /usr/lib64 /usr/local/lib /usr/lib/*-linux-gnu /usr/lib/llvm-*/lib /opt/homebrew/opt/llvm/lib /usr/local/opt/llvm/lib \
+        /Library/Developer/CommandLineTools/usr/lib; do
+        if compgen -G "$place/libclang[.-]*" >/dev/null; then return 0; fi
+    done
+    command -v llvm-config >/dev/null
+}
+
+# Debian's packages where they may be installed, else pip's, which need nobody's leave.
+engine_tools() {
+    if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+        debian_packages cmake g++ libclang1
+        return
+    fi
+    command -v c++ >/dev/null || fail "A C++ compiler is missing. Install one (Debian: sudo apt-get install g++) and run this again."
+    pip_is_there ||
+        fail "CMake or libclang is missing. Install both (Debian: sudo apt-get install cmake libclang-dev), then run this again."
+    python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$tools" cmake libclang
+}
+
+pip_is_there() {
+    python3 -m pip --version >/dev/null 2>&1
+}
+
 wasm_target_is_there() {
     [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib" ]
 }
@@ -69,14 +100,20 @@ debian_packages() {
 }
 
 check_programs
+engine_tools_are_there || step "What the engine's C++ needs: CMake, g++, libclang" engine_tools
 wasm_target_is_there || step "Rust: add the target wasm32-unknown-unknown" add_wasm_target
 npm_packages_are_there || step "npm: wasm-opt, Playwright, axe (package-lock.json)" npm_packages
 
 if [ "${1:-}" = --tests ]; then
     missing=()
+    pip_is_there || missing+=(python3-pip)
+    # The engine's tests have an environment of their own.
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    command -v curl >/dev/null || missing+=(curl ca-certificates)
     browser >/dev/null || missing+=(chromium)
     emoji_font_is_there || missing+=(fontconfig fonts-noto-color-emoji)
     [ ${#missing[@]} -eq 0 ] || step "Debian: ${missing[*]}" debian_packages "${missing[@]}"
+    step "Weights of the model inside Verbatim" node scripts/weights.mjs
     if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
         fail "rustfmt or clippy is missing. Type: rustup component add rustfmt clippy"
     fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every check: form, the Rust tests, the browser tests. The last line is the total of what ran; any failure makes the exit
+# Runs every check: form, the Rust tests, the tests of the weights' script and of the engine, the browser tests. The last line is the total of what ran; any failure makes the exit
 # status non-zero. Arguments go to Playwright, for example: scripts/test.sh chat.spec.ts
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -16,6 +16,22 @@ rust_tests() {
 }
 
 # shellcheck disable=SC2317 # called through try
+engine_unit_tests() {
+    cargo test --locked --release -p verbatim-engine --no-fail-fast 2>&1 | tee "$results/engine-units.log"
+}
+
+# shellcheck disable=SC2317 # called through try
+weights_tests() {
+    node --test --test-reporter=spec scripts/weights.test.mjs 2>&1 | tee "$results/weights.log"
+}
+
+# The engine as other programs see it, asked by a client that was written elsewhere.
+# shellcheck disable=SC2317 # called through try
+engine_tests() {
+    VERBATIM_ENGINE=$target/release/verbatim-engine engine/tests/run.sh discover -v 2>&1 | tee "$results/engine.log"
+}
+
+# shellcheck disable=SC2317 # called through try
 browser_tests() {
     PLAYWRIGHT_JSON_OUTPUT_FILE=$results/browser.json node_modules/.bin/playwright test --config end2end "$@"
 }
@@ -25,8 +41,11 @@ scripts/setup.sh --tests
 scripts/build.sh --tests
 try "Lint" scripts/lint.sh
 try "Rust tests" rust_tests
+try "Tests of the engine's parts" engine_unit_tests
+try "Tests of the weights' script" weights_tests
+try "Tests of the engine" engine_tests
 try "Browser tests" browser_tests "$@"
 
 say "── Everything took $((SECONDS / 60)) min $((SECONDS % 60)) s"
-node scripts/total.mjs "$results/rust.log" "$results/browser.json" || status=1
+node scripts/total.mjs "$results" || status=1
 exit $status

@@ -190,7 +190,7 @@ impl Weights {
         let model = self.catalogue.as_ref()?;
         Some(match model.name.as_str() {
             "default" => "make weights".to_owned(),
-            name => format!("make weights ARGS=\"--model {name}\""),
+            name => format!("make weights ARGS={name}"),
         })
     }
 }
