@@ -151,7 +151,8 @@ fn prepare(
     let completion = protocol::parse(body, name)?;
     let text = ready.template.render(&completion.messages, &completion.tools)?;
     let vocabulary = ready.model.vocab();
-    let adds_bos = vocabulary.should_add_bos() && !(text.starts_with(&ready.bos) && !ready.bos.is_empty());
+    let has_bos = !ready.bos.is_empty() && text.starts_with(&ready.bos);
+    let adds_bos = vocabulary.should_add_bos() && !has_bos;
     let prompt: Vec<LlamaToken> = vocabulary.tokenize(text.as_bytes(), adds_bos, true);
     let limit = ready.limits.context_tokens;
     // There must be room for one token of the answer at least.

@@ -41,9 +41,8 @@ impl Template {
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_function("strftime_now", |_: String| -> Result<String, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, "the date is not known"))
-        });
+        // Not `strftime_now`: templates do without where it is not defined, and a date would change the beginning of each prompt
+        // every day.
         environment.add_template_owned("chat", source).map_err(|error| format!("{error:#}"))?;
         Ok(Self { environment, bos, eos, knows_tools, controls })
     }
