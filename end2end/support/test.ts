@@ -118,6 +118,9 @@ export async function hydrated(page: Page): Promise<void> {
   await expect(page.locator("html[data-hydrated]")).toBeAttached();
 }
 
+/** The longest that an exact answer may take, in milliseconds. */
+const PATIENCE = 30_000;
+
 /** The Chat page as a person sees it. */
 export class Chat {
   readonly page: Page;
@@ -156,16 +159,16 @@ export class Chat {
   }
 
   /** Sends a message and waits until the reply is complete and kept. */
-  async ask(text: string): Promise<void> {
+  async ask(text: string, patience = PATIENCE): Promise<void> {
     const before = await this.replies.count();
     await this.say(text);
     await expect(this.replies).toHaveCount(before + 1);
-    await this.complete();
+    await this.complete(patience);
   }
 
   /** Waits until no reply runs and all is kept. */
-  async complete(): Promise<void> {
-    await expect(this.stop).toHaveCount(0, { timeout: 30_000 });
+  async complete(patience = PATIENCE): Promise<void> {
+    await expect(this.stop).toHaveCount(0, { timeout: patience });
     await expect(this.send).toBeVisible();
     await expect(this.saveState).toHaveText(/^\s*saved/i);
   }

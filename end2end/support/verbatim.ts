@@ -10,7 +10,8 @@ import { fileURLToPath } from "node:url";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 const target = path.resolve(repository, process.env.CARGO_TARGET_DIR ?? "target");
-const binary = process.env.VERBATIM_BIN ?? path.join(target, "release", "verbatim");
+/** The server's program. */
+export const binary = process.env.VERBATIM_BIN ?? path.join(target, "release", "verbatim");
 
 /** The longest that a start or a stop may take, in milliseconds. */
 const PATIENCE = 10_000;
@@ -48,6 +49,12 @@ export class Verbatim {
   /** The address without a slash at its end; the same after a restart. */
   get address(): string {
     return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** The process id of the running server. */
+  get pid(): number {
+    if (!this.process?.pid) throw new Error("The server does not run.");
+    return this.process.pid;
   }
 
   /** Everything that the server has written, for messages about failures. */

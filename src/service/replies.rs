@@ -678,16 +678,16 @@ fn unreachable(error: AssistantError) -> AppError {
     AppError::new(ErrorCode::AssistantUnreachable, error.message)
 }
 
-/// What the assistant is told about itself: the session's own words, else ours.
+/// What the assistant is told about itself: the session's own words, else ours. Short, because a small model reads it at 10 ms a
+/// token, and in words that one follows.
 fn system_prompt(session: &Session, model: &str) -> String {
     let own = session.metadata.get("system_prompt").and_then(Value::as_str).filter(|text| !text.trim().is_empty());
     own.map(str::to_owned).unwrap_or_else(|| {
         format!(
-            "You are the assistant inside Verbatim, a program on the person's own computer that keeps every conversation word \
-             for word. The model that speaks is named {model}. Answer in the language of the person, honestly and to the \
-             point, and write Markdown. Say so when you do not know something. You have no tools in this conversation: you \
-             cannot open pages, run programs or look anything up, so do not claim that you did. Do not claim to be another \
-             product's assistant."
+            "You are a helpful assistant inside Verbatim, a program on the user's own computer that keeps every conversation word \
+             for word. You are the model {model}; never claim to be another assistant. Reply to the user in their language, \
+             honestly and to the point; Markdown is shown. Say so when you do not know something. You have no tools: never \
+             claim to have opened a page or run a program."
         )
     })
 }

@@ -54,8 +54,8 @@ if "exit" in settings:
     print("something went wrong inside", file=sys.stderr, flush=True)
     os._exit(settings["exit"])
 
-if os.environ.get("OMP_WAIT_POLICY") != "passive" or os.environ.get("GOMP_SPINCOUNT") != "0" or "HOME" in os.environ:
-    say({"failed": {"code": "failed", "message": "The environment is wrong."}})
+if "HOME" in os.environ:
+    say({"failed": {"code": "failed", "message": "The environment is not its own."}})
     os._exit(1)
 
 token = sys.stdin.readline().strip()

@@ -3,6 +3,7 @@
 use super::*;
 use crate::assistant::ToolCall;
 use crate::model::message::Modes;
+use crate::model::reply::Phase;
 use axum::Router;
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -495,4 +496,54 @@ async fn a_server_that_answers_is_asked_nothing_else() {
     drop(events);
     client.status().await.unwrap();
     assert_eq!(*asked.lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn the_reading_is_told_where_it_is_long_and_before_the_answer() {
+    let progress = |processed: u64, cache: u64, total: u64| {
+        let told = json!({"processed": processed, "cache": cache, "total": total, "time_ms": 1});
+        format!("data: {}\n\n", json!({"choices": [], "prompt_progress": told}))
+    };
+    let queued =
+        "data: {\"choices\":[],\"prompt_progress\":{\"total\":9,\"cache\":0,\"processed\":0,\"queued\":2}}\n\n";
+    let one = delta(json!({"content": "one"}));
+    let lines = [
+        queued.to_owned(),
+        queued.to_owned(),
+        progress(1000, 1000, 2000),
+        progress(1250, 1000, 2000),
+        progress(1251, 1000, 2000),
+        progress(2500, 1000, 2000),
+        one.clone(),
+        progress(1500, 1000, 2000),
+        finish("stop"),
+    ];
+    let reading = |fraction| Ok(Event::Progress(Phase::ReadingContext, Some(fraction)));
+    let waiting = Ok(Event::Progress(Phase::Waiting, None));
+    assert_eq!(streamed(&lines.concat()).await, [waiting, reading(0.0), reading(0.25), reading(1.0), text("one")]);
+    for short in [progress(10, 1900, 2000), progress(0, 0, 0), progress(100, 200, 100)] {
+        assert_eq!(streamed(&(short + &one + &finish("stop"))).await, [text("one")]);
+    }
+}
+
+#[tokio::test]
+async fn only_servers_that_know_it_are_asked_how_far_they_have_read() {
+    for (owner, option, expected) in [("llamacpp", false, true), ("library", false, false), ("library", true, true)] {
+        let seen: Arc<Mutex<Option<Value>>> = Arc::default();
+        let take = {
+            let seen = seen.clone();
+            move |axum::Json(body): axum::Json<Value>| async move {
+                *seen.lock().unwrap() = Some(body);
+                ([(CONTENT_TYPE, "text/event-stream")], finish("stop"))
+            }
+        };
+        let models = move || async move { axum::Json(json!({"data": [{"id": "m", "owned_by": owner}]})) };
+        let router = Router::new().route("/v1/chat/completions", post(take)).route("/v1/models", get(models));
+        let server = serve(router).await;
+        let client = client_with(server.port(), |options| options.return_progress = option);
+        client.status().await.unwrap();
+        ask(&client).await;
+        let asked = seen.lock().unwrap().take().unwrap();
+        assert_eq!(asked.get("return_progress").is_some(), expected, "{owner} {option}");
+    }
 }
