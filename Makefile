@@ -7,6 +7,7 @@ help:  ## List the targets
 
 setup: ## Install what the build and the tests need and is missing
 	@scripts/setup.sh --tests
+	@node scripts/weights.mjs default small
 
 weights: ## Fetch the weights of the model inside Verbatim; ARGS=small names another than the default
 	@node scripts/weights.mjs $(ARGS)

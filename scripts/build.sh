@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the server and the site directory, which holds what the server sends to browsers. What has not changed is not built
-# again. Nothing is installed: scripts/setup.sh does that. With --tests the Rust tests are built with the server: their packages
-# switch on features of shared ones, so that the server would be compiled a second time by `cargo test`.
+# Builds the server, the engine of the model inside, and the site directory, which holds what the server sends to browsers. What
+# has not changed is not built again. Nothing is installed: scripts/setup.sh does that. With --tests the Rust tests are built with
+# the server: their packages switch on features of shared ones, so that the server would be compiled a second time by `cargo test`.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -36,14 +36,36 @@ make_site() {
     site_inputs >"$stamp"
 }
 
+wait_for_browser_part() {
+    local failed=
+    wait "$browser_part" || failed=yes
+    # There is something to read in it only after a failure or with a warning.
+    if [ -n "$failed" ] || grep -q '^warning' "$wasm_log"; then cat "$wasm_log" >&2; fi
+    [ -z "$failed" ] || fail "The browser's part was not built."
+}
+
+case "${1:-}" in
+'' | --tests) ;;
+*) fail "usage: scripts/build.sh [--tests]" ;;
+esac
+mkdir -p "$target"
+wasm_log=$target/wasm-build.log
+# Cargo locks the directory of one profile at a time, and the browser's part has its own. It is built beside the rest, so that the
+# long stretches in which either keeps only one processor busy are filled by the other.
+cargo build --locked --profile wasm-release --lib --features hydrate --target wasm32-unknown-unknown >"$wasm_log" 2>&1 &
+browser_part=$!
+trap end_background EXIT
+
 case "${1:-}" in
 '') step "Build the server" cargo build --locked --release --features ssr --bin verbatim ;;
 --tests) step "Build the server and its tests" cargo test --locked --release --features ssr --no-run ;;
-*) fail "usage: scripts/build.sh [--tests]" ;;
 esac
+step "Build the tool that joins Rust to JavaScript (bindgen)" cargo build --locked --release -p verbatim-bindgen
 # By itself, never in one command with the server: packages that are selected together share what they switch on, and the C++
 # would be compiled once for each such selection.
-step "Build the engine" cargo build --locked --release -p verbatim-engine
-step "Build the browser's part" cargo build --locked --profile wasm-release --lib --features hydrate --target wasm32-unknown-unknown
-step "Build the tool that joins it to JavaScript (bindgen)" cargo build --locked --release -p verbatim-bindgen
+case "${1:-}" in
+'') step "Build the engine" cargo build --locked --release -p verbatim-engine ;;
+--tests) step "Build the engine and its tests" cargo test --locked --release -p verbatim-engine --no-run ;;
+esac
+step "Build the browser's part (begun with the server)" wait_for_browser_part
 site_is_current || step "Make the site: bindgen, wasm-opt, style, compression" make_site

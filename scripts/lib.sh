@@ -20,15 +20,23 @@ site=$target/release/site
 
 # What is kept between clones: weights, and tools that pip brought.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/verbatim
+# Used by those who source this.
+# shellcheck disable=SC2034
+models=${VERBATIM_MODELS_DIR:-$cache/models}
 tools=$cache/tools
-if [ -d "$tools/cmake" ]; then
-    PATH=$PATH:$tools/cmake/data/bin
-    [ -n "${LIBCLANG_PATH:-}" ] || [ ! -f "$tools/clang/native/libclang.so" ] || export LIBCLANG_PATH=$tools/clang/native
-fi
-# libclang reads C with headers of its own, which come in another package; the compiler's do as well.
-if ! compgen -G '/usr/lib*/llvm-*/lib/clang/*/include/stddef.h' >/dev/null && ! compgen -G '/usr/lib*/clang/*/include/stddef.h' >/dev/null; then
+files_like() { compgen -G "$1" >/dev/null; }
+if [ -d "$tools/cmake" ]; then PATH=$PATH:$tools/cmake/data/bin; fi
+if [ -d "$tools/clang" ] && [ -z "${LIBCLANG_PATH:-}" ]; then export LIBCLANG_PATH=$tools/clang/native; fi
+# libclang reads C with headers of its own (stdbool.h and the like), which come in another package and not at all from pip; the
+# compiler's do as well. Scripts that call each other must agree on this variable: the C++ is compiled anew when it changes.
+clang_headers_are_there() {
+    [ "${LIBCLANG_PATH:-}" != "$tools/clang/native" ] || return 1
+    command -v clang >/dev/null || files_like '/usr/lib*/llvm-*/lib/clang/*/include/stdbool.h' ||
+        files_like '/usr/lib*/clang/*/include/stdbool.h'
+}
+if [ -z "${BINDGEN_EXTRA_CLANG_ARGS:-}" ] && ! clang_headers_are_there; then
     headers=$(cc -print-file-name=include 2>/dev/null || true)
-    case $headers in /*) export BINDGEN_EXTRA_CLANG_ARGS="${BINDGEN_EXTRA_CLANG_ARGS:-} -isystem $headers" ;; esac
+    case $headers in /*) export BINDGEN_EXTRA_CLANG_ARGS="-isystem $headers" ;; esac
 fi
 
 say() { printf '%s\n' "$*"; }
@@ -61,4 +69,17 @@ try() {
         # shellcheck disable=SC2034
         status=1
     fi
+}
+
+# Fetches weights beside what the script does meanwhile, in silence; the arguments are those of scripts/weights.mjs. Called again
+# in the foreground, that waits for what is under way and shows how far it is.
+weights_in_background() {
+    node scripts/weights.mjs --quiet "$@" >/dev/null 2>&1 &
+    trap end_background EXIT
+}
+
+# Ends what the script has begun in the background and not waited for.
+end_background() {
+    local pid
+    for pid in $(jobs -pr); do kill "$pid" 2>/dev/null || true; done
 }

@@ -10,22 +10,12 @@ if ! [ -x "$target/release/verbatim" ] || ! [ -x "$target/release/verbatim-engin
     say "The first time, everything is compiled: some minutes. After that it starts within seconds."
 fi
 scripts/setup.sh
-# While all is compiled, the weights come in beside it; what is missing of them then follows with its progress shown.
-fetching=
-if [ -n "$first" ]; then
-    node scripts/weights.mjs --quiet --for-server "$@" >/dev/null 2>&1 &
-    fetching=$!
-fi
-stop_fetching() {
-    [ -z "$fetching" ] || kill "$fetching" 2>/dev/null || true
-}
-trap stop_fetching EXIT
+# While all is compiled, the weights come in beside it; what is still missing of them is waited for with its progress shown.
+[ -z "$first" ] || weights_in_background --for-server "$@"
 scripts/build.sh
-stop_fetching
-[ -z "$fetching" ] || wait "$fetching" || true
-fetching=
 # Without weights Verbatim runs all the same: its pages say what is missing.
 node scripts/weights.mjs --for-server "$@" || say "   Verbatim starts without the model inside it; make weights fetches that later."
+wait
 say "── Ready after $SECONDS s; stop the server with Ctrl-C"
 trap - EXIT
 exec "$target/release/verbatim" "$@"

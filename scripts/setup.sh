@@ -26,26 +26,45 @@ engine_tools_are_there() {
     command -v cmake >/dev/null && command -v c++ >/dev/null && libclang_is_there
 }
 
+# Looks where bindgen does. libclang-cpp is another library.
 libclang_is_there() {
     local place
     [ -z "${LIBCLANG_PATH:-}" ] || return 0
     for place in /usr/lib /usr/lib64 /usr/local/lib /usr/lib/*-linux-gnu /usr/lib/llvm-*/lib /opt/homebrew/opt/llvm/lib /usr/local/opt/llvm/lib \
         /Library/Developer/CommandLineTools/usr/lib; do
-        if compgen -G "$place/libclang[.-]*" >/dev/null; then return 0; fi
+        if files_like "$place/libclang.so*" || files_like "$place/libclang-[0-9]*.so*" || files_like "$place/libclang.dylib"; then
+            return 0
+        fi
     done
-    command -v llvm-config >/dev/null
+    place=$(llvm-config --libdir 2>/dev/null) && files_like "$place/libclang.*"
+}
+
+can_install_packages() { command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; }
+
+# The library and its headers, without the 200 MB of static libraries that libclang-dev brings.
+libclang_packages() {
+    local version
+    version=$(apt-cache depends libclang1 2>/dev/null | sed -n 's/.*Depends: libclang1-\([0-9]*\)$/\1/p')
+    if [ -n "$version" ]; then printf '%s\n' libclang1 "libclang-common-$version-dev"; else echo libclang-dev; fi
 }
 
 # Debian's packages where they may be installed, else pip's, which need nobody's leave.
 engine_tools() {
-    if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
-        debian_packages cmake g++ libclang1
+    if can_install_packages; then
+        debian_packages cmake g++ libclang
         return
     fi
     command -v c++ >/dev/null || fail "A C++ compiler is missing. Install one (Debian: sudo apt-get install g++) and run this again."
     pip_is_there ||
         fail "CMake or libclang is missing. Install both (Debian: sudo apt-get install cmake libclang-dev), then run this again."
-    python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$tools" cmake libclang
+    local fresh=$tools.$$
+    if ! python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target "$fresh" \
+        cmake==3.31.10 libclang==18.1.1; then
+        rm -rf "$fresh"
+        fail "CMake or libclang is missing and pip could not bring them. Install both, or check the network and run this again."
+    fi
+    rm -rf "$tools"
+    mv "$fresh" "$tools"
 }
 
 pip_is_there() {
@@ -96,11 +115,31 @@ debian_packages() {
         fail "Missing: $*. Type: sudo apt-get update && sudo apt-get install --no-install-recommends $*"
     fi
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    local name packages=()
+    for name in "$@"; do
+        # Which version it is depends on the release, which the lists that were just fetched say.
+        if [ "$name" = libclang ]; then mapfile -t -O ${#packages[@]} packages < <(libclang_packages); else packages+=("$name"); fi
+    done
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 }
+
+# Adds to `missing` what curl lacks. Certificates that are there are left alone: a new package would sort out added ones.
+curl_packages() {
+    command -v curl >/dev/null || missing+=(curl)
+    [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+}
+
+weights_are_there() { files_like "$models/*.verified"; }
 
 check_programs
 engine_tools_are_there || step "What the engine's C++ needs: CMake, g++, libclang" engine_tools
+# Weights come by curl or by pip. Where those may not be installed, scripts/weights.mjs says what is missing, if it comes to that.
+if can_install_packages && ! weights_are_there; then
+    missing=()
+    curl_packages
+    pip_is_there || missing+=(python3-pip)
+    [ ${#missing[@]} -eq 0 ] || step "Debian: ${missing[*]}" debian_packages "${missing[@]}"
+fi
 wasm_target_is_there || step "Rust: add the target wasm32-unknown-unknown" add_wasm_target
 npm_packages_are_there || step "npm: wasm-opt, Playwright, axe (package-lock.json)" npm_packages
 
@@ -109,11 +148,10 @@ if [ "${1:-}" = --tests ]; then
     pip_is_there || missing+=(python3-pip)
     # The engine's tests have an environment of their own.
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-    command -v curl >/dev/null || missing+=(curl ca-certificates)
+    curl_packages
     browser >/dev/null || missing+=(chromium)
     emoji_font_is_there || missing+=(fontconfig fonts-noto-color-emoji)
     [ ${#missing[@]} -eq 0 ] || step "Debian: ${missing[*]}" debian_packages "${missing[@]}"
-    step "Weights of the model inside Verbatim" node scripts/weights.mjs
     if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
         fail "rustfmt or clippy is missing. Type: rustup component add rustfmt clippy"
     fi

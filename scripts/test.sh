@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every check: form, the Rust tests, the tests of the weights' script and of the engine, the browser tests. The last line is the total of what ran; any failure makes the exit
-# status non-zero. Arguments go to Playwright, for example: scripts/test.sh chat.spec.ts
+# Runs every check: form, the Rust tests, the tests of the weights' script and of the engine, the browser tests. The last line is
+# the total of what ran; any failure makes the exit status non-zero. Arguments go to Playwright: scripts/test.sh chat.spec.ts
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -38,7 +38,11 @@ browser_tests() {
 
 status=0
 scripts/setup.sh --tests
+weights_in_background default small
 scripts/build.sh --tests
+# The tests that need them fail without, and say so; the others run all the same.
+try "Weights of the models inside Verbatim" node scripts/weights.mjs default small
+wait
 try "Lint" scripts/lint.sh
 try "Rust tests" rust_tests
 try "Tests of the engine's parts" engine_unit_tests
