@@ -5,6 +5,7 @@ use crate::assistant::scripted::Scripted;
 use crate::assistant::{AssistantErrorCode, Event, Ready, Request, ToolCall, Turn};
 use crate::model::parts::Part;
 use crate::model::query::Query;
+use crate::model::reply::Phase;
 use crate::model::session::Kind;
 use crate::store::{Health, ListRequest, Listing, NewSession};
 use async_trait::async_trait;
@@ -688,6 +689,8 @@ async fn a_conversation_that_is_too_long_is_cut_further() {
         drop(lead);
         fixture.answer(&format!("u{n}"), &long).await;
     }
+    // What is told of the waiting is no part of the answer.
+    leads[0].send(Ok(Event::Progress(Phase::LoadingModel, Some(0.5)))).unwrap();
     leads[0].send(Err(failure(AssistantErrorCode::ContextTooLong))).unwrap();
     leads[1].send(Err(failure(AssistantErrorCode::ContextTooLong))).unwrap();
     leads[2].send(text("fits")).unwrap();
