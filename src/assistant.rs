@@ -26,8 +26,9 @@ pub trait Assistant: Send + Sync {
         request: Request,
     ) -> Result<BoxStream<'static, Result<Event, AssistantError>>, AssistantError>;
 
-    /// Gets ready for a reply that will probably be asked for soon. Returns at once.
-    async fn prepare(&self) {}
+    /// Gets ready for a reply that will probably be asked for soon, in a conversation that begins with these instructions.
+    /// Returns at once.
+    async fn prepare(&self, _instructions: &str) {}
 
     /// Ends what it started, because the server is stopping.
     async fn close(&self) {}

@@ -27,7 +27,7 @@ pub async fn status() -> Result<AssistantStatus, AppError> {
     let replies = expect_context::<AppState>().replies;
     Ok(match replies.assistant_status().await {
         Ok(ready) => {
-            replies.prepare_assistant().await;
+            replies.prepare_assistant(&ready.model).await;
             AssistantStatus { model: Some(ready.model), place: Some(ready.place), note: ready.note, advice: None }
         }
         Err(error) => AssistantStatus { model: None, place: None, note: None, advice: Some(error.message) },

@@ -61,9 +61,9 @@ impl Assistant for Auto {
         }
     }
 
-    async fn prepare(&self) {
+    async fn prepare(&self, instructions: &str) {
         if let Ok(Choice::Embedded(_)) = self.choose().await {
-            self.embedded.prepare().await;
+            self.embedded.prepare(instructions).await;
         }
     }
 

@@ -8,7 +8,8 @@ mod process;
 mod tests;
 mod weights;
 
-use super::{Assistant, AssistantError, AssistantErrorCode, Event, Ready, Request};
+use super::{Assistant, AssistantError, AssistantErrorCode, Event, Ready, Request, Turn};
+use crate::model::message::Modes;
 use crate::model::reply::Phase;
 use async_trait::async_trait;
 use catalogue::CatalogueModel;
@@ -182,11 +183,16 @@ impl Assistant for Embedded {
         Ok(stream::unfold(reply, |mut reply| async move { reply.next().await.map(|event| (event, reply)) }).boxed())
     }
 
-    async fn prepare(&self) {
-        if self.look().is_ok()
-            && let Err(error) = self.0.lease()
-        {
-            tracing::debug!(%error, "the model is not loaded ahead");
+    async fn prepare(&self, instructions: &str) {
+        if self.look().is_err() {
+            return;
+        }
+        match self.0.lease() {
+            Ok(lease) if !instructions.is_empty() && lease.engine().begins_to_read_ahead() => {
+                tokio::spawn(read_ahead(lease, instructions.to_owned()));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the model is not loaded ahead"),
         }
     }
 
@@ -283,7 +289,7 @@ struct Reply {
     events: Option<BoxStream<'static, Result<Event, AssistantError>>>,
     /// How much of the model was loaded when that was last told, in percent; the outer `None` where it was not told.
     told: Option<Option<u8>>,
-    /// Whether the first engine died before it took the request.
+    /// Whether the first engine died before it answered.
     is_second_try: bool,
     ended: bool,
 }
@@ -341,10 +347,12 @@ impl Reply {
         }
     }
 
-    /// Turns to a new engine where the last one was gone before it took the request, once; else returns what to tell.
+    /// Turns to a new engine where the last one was gone before it answered, once; else returns what to tell.
     async fn try_again_after(&mut self, error: AssistantError) -> Option<AssistantError> {
-        let was_taken = error.code != AssistantErrorCode::Unreachable;
-        if was_taken || self.is_second_try || !self.has_died().await {
+        use AssistantErrorCode::{Failed, Unreachable};
+        // A connection that an ending engine still took is lost only later, which counts as a failure.
+        let was_answered = !matches!(error.code, Unreachable | Failed);
+        if was_answered || self.is_second_try || !self.has_died().await {
             return Some(self.explained(error).await);
         }
         self.is_second_try = true;
@@ -375,6 +383,25 @@ impl Reply {
             _ => (Failed, "The model inside Verbatim could not answer this. Ask again; Verbatim's log says why."),
         };
         AssistantError { code, message: message.to_owned(), cause: error.cause }
+    }
+}
+
+/// Lets the engine read how conversations begin, so that the first reply need not wait for that: it stays in its memory.
+async fn read_ahead(lease: Lease, instructions: String) {
+    let mut stage = lease.engine().stage();
+    let client = loop {
+        let now = stage.borrow_and_update().clone();
+        match now {
+            Stage::Ready(client) => break client,
+            Stage::Starting(_) if stage.changed().await.is_ok() => {}
+            _ => return,
+        }
+    };
+    let messages = vec![Turn::System(instructions), Turn::User(String::new())];
+    let request = Request { model: None, messages, modes: Modes::default() };
+    if let Ok(mut events) = client.reply(request).await {
+        // The first word of an answer says that all is read; dropping the rest ends it.
+        while let Some(Ok(Event::Progress(..))) = events.next().await {}
     }
 }
 

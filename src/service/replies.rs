@@ -245,9 +245,9 @@ impl Replies {
         self.assistant.status().await
     }
 
-    /// Lets the assistant get ready for a reply that will probably be asked for soon.
-    pub async fn prepare_assistant(&self) {
-        self.assistant.prepare().await;
+    /// Lets the assistant, which is this model, get ready for a reply that will probably be asked for soon.
+    pub async fn prepare_assistant(&self, model: &str) {
+        self.assistant.prepare(&usual_instructions(model)).await;
     }
 
     /// Starts a reply, or joins the one that the same request started before.
@@ -678,16 +678,19 @@ fn unreachable(error: AssistantError) -> AppError {
     AppError::new(ErrorCode::AssistantUnreachable, error.message)
 }
 
-/// What the assistant is told about itself: the session's own words, else ours. Short, because a small model reads it at 10 ms a
-/// token, and in words that one follows.
+/// What the assistant is told about itself: the session's own words, else ours.
 fn system_prompt(session: &Session, model: &str) -> String {
     let own = session.metadata.get("system_prompt").and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-    own.map(str::to_owned).unwrap_or_else(|| {
-        format!(
-            "You are a helpful assistant inside Verbatim, a program on the user's own computer that keeps every conversation word \
-             for word. You are the model {model}; never claim to be another assistant. Reply to the user in their language, \
-             honestly and to the point; Markdown is shown. Say so when you do not know something. You have no tools: never \
-             claim to have opened a page or run a program."
-        )
-    })
+    own.map_or_else(|| usual_instructions(model), str::to_owned)
+}
+
+/// Short, because a small model reads it at 10 ms a token, and in words that one follows: of 30 answers of Qwen2.5-Coder 0.5B none
+/// claimed another maker, as up to a third did with other words.
+fn usual_instructions(model: &str) -> String {
+    format!(
+        "You are a helpful assistant inside Verbatim, a program on the user's computer that keeps every conversation word for \
+         word. Your name is {model}, and you are not the assistant of any other product. Talk with the user in their language, \
+         honestly and to the point. Say so when you do not know something. You have no tools: you cannot open pages, run \
+         programs or look anything up."
+    )
 }

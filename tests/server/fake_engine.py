@@ -7,7 +7,7 @@ What it does stands in its "weights", a JSON object:
   failed: {code, message}   it says this instead of becoming ready
   exit: N                it ends with this status before it says anything
   context_tokens: N      what it says that it reads
-It adds a line with its process id to FILE.starts, and its answers depend on the last message of the person:
+It adds a line with its process id to FILE.starts and the first message of each conversation to FILE.asked, and its answers depend on the last message of the person:
   echo TEXT   TEXT
   endless     a word each 20 ms until the connection or the process ends
   die         a word, and then the process ends
@@ -97,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(401, {"error": {"message": "The token is wrong."}})
         if request["model"] != options.model_name:
             return self.answer(404, {"error": {"message": "no such model", "code": "model_not_found"}})
+        with open(options.model_file + ".asked", "a") as asked:
+            asked.write(request["messages"][0]["content"] + "\n")
         command, _, rest = request["messages"][-1]["content"].partition(" ")
         if command == "refuse":
             message = "The conversation has 9 tokens and the model reads 8."

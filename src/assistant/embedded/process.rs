@@ -10,6 +10,7 @@ use crate::assistant::{AssistantError, AssistantErrorCode};
 use serde::Deserialize;
 use std::collections::VecDeque;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
@@ -46,6 +47,8 @@ pub(super) enum Stage {
 pub(super) struct Engine {
     stage: watch::Sender<Stage>,
     usage: watch::Sender<Usage>,
+    /// Whether it was told how conversations begin.
+    reads_ahead: AtomicBool,
 }
 
 /// Who uses an engine, and since when nobody does.
@@ -74,13 +77,22 @@ impl Engine {
     /// An engine that is about to be started.
     pub(super) fn new() -> Arc<Self> {
         let usage = Usage { users: 0, last: Instant::now() };
-        Arc::new(Self { stage: watch::Sender::new(Stage::Starting(None)), usage: watch::Sender::new(usage) })
+        Arc::new(Self {
+            stage: watch::Sender::new(Stage::Starting(None)),
+            usage: watch::Sender::new(usage),
+            reads_ahead: AtomicBool::new(false),
+        })
     }
 
     /// Begins to use it. Call this only while the slot is held, so that it is not stopped meanwhile.
     pub(super) fn lease(self: &Arc<Self>) -> Lease {
         self.usage.send_modify(|usage| usage.users += 1);
         Lease(self.clone())
+    }
+
+    /// Whether the caller is the first who may tell it how conversations begin.
+    pub(super) fn begins_to_read_ahead(&self) -> bool {
+        !self.reads_ahead.swap(true, Ordering::Relaxed)
     }
 
     /// How far it is, now and later.

@@ -55,6 +55,11 @@ impl Fixture {
         starts.lines().map(str::to_owned).collect()
     }
 
+    /// The first messages of all conversations that engines were asked to continue, a line each.
+    fn asked(&self) -> String {
+        fs::read_to_string(self.file("played.gguf.asked")).unwrap_or_default()
+    }
+
     async fn say(&self, text: &str) -> BoxStream<'static, Result<Event, AssistantError>> {
         self.embedded.reply(question(text)).await.unwrap()
     }
@@ -126,9 +131,22 @@ async fn it_starts_at_the_first_need_and_tells_how_far_it_is() {
 }
 
 #[tokio::test]
+async fn it_reads_ahead_how_conversations_begin_once() {
+    let fixture = Fixture::new(json!({"hold": true}));
+    for _ in 0..3 {
+        fixture.embedded.prepare("Be kind.").await;
+    }
+    fixture.go();
+    until(|| !fixture.asked().is_empty(), "it was not told how conversations begin").await;
+    fixture.embedded.prepare("Be kind.").await;
+    assert_eq!(fixture.answer("echo hello").await, [text("hello")]);
+    assert_eq!(fixture.asked(), "Be kind.\necho hello\n");
+}
+
+#[tokio::test]
 async fn many_who_wait_share_one_start_and_may_go_away() {
     let fixture = Fixture::new(json!({"hold": true}));
-    fixture.embedded.prepare().await;
+    fixture.embedded.prepare("").await;
     let mut impatient = fixture.say("echo never").await;
     assert_eq!(impatient.next().await, loading(None));
     drop(impatient);
@@ -182,7 +200,7 @@ async fn a_failed_start_says_why_and_is_not_repeated_for_ever() {
     let error = fixture.embedded.status().await.unwrap_err();
     assert!(error.message.ends_with("It is tried again in a minute at the earliest."), "{error}");
     assert_eq!(fixture.embedded.reply(question("echo x")).await.err(), Some(error));
-    fixture.embedded.prepare().await;
+    fixture.embedded.prepare("").await;
     assert_eq!(fixture.started().len(), MOST_FAILURES as usize);
 
     // Other weights are tried at once.
@@ -247,7 +265,7 @@ async fn it_goes_with_the_assistant() {
     gone(&pid).await;
 
     let starting = Fixture::new(json!({"hold": true}));
-    starting.embedded.prepare().await;
+    starting.embedded.prepare("").await;
     until(|| starting.started().len() == 1, "it was not started").await;
     starting.embedded.close().await;
     gone(&starting.started()[0]).await;
@@ -336,7 +354,7 @@ async fn auto_takes_a_model_server_before_the_embedded_model() {
     assert_eq!(auto.status().await.unwrap().model, "late");
     auto.close().await;
     let auto = Auto::new(discover(), Embedded::new(fixture.embedded.0.options.clone()));
-    auto.prepare().await;
+    auto.prepare("").await;
     assert_eq!(auto.status().await.unwrap().model, "late");
     let error = auto.reply(question("echo x")).await.err().unwrap();
     assert!(error.message.contains("does not speak"), "the server was asked, which cannot chat: {error}");
@@ -358,13 +376,13 @@ async fn auto_loads_ahead_only_where_the_embedded_model_would_answer() {
     let ports = vec![silent_port().await];
     let discover = Discover::new(DiscoverOptions { ports, ..DiscoverOptions::default() }).unwrap();
     let auto = Auto::new(discover, Embedded::new(fixture.embedded.0.options.clone()));
-    auto.prepare().await;
+    auto.prepare("").await;
     until(|| fixture.started().len() == 1, "it is not loaded ahead").await;
     let server = serve(Router::new().route("/v1/models", get(|| async { r#"{"data":[{"id":"m"}]}"# }))).await;
     let ports = vec![server.port()];
     let discover = Discover::new(DiscoverOptions { ports, ..DiscoverOptions::default() }).unwrap();
     let auto = Auto::new(discover, Embedded::new(fixture.embedded.0.options.clone()));
-    auto.prepare().await;
+    auto.prepare("").await;
     assert_eq!(auto.status().await.unwrap().model, "m");
     assert_eq!(fixture.started().len(), 1);
 }
