@@ -10,6 +10,9 @@ import { Verbatim } from "./support/verbatim.ts";
 /** The longest that a model may take for an answer on a machine that does other things too, in milliseconds. */
 const PATIENCE = 180_000;
 
+/** What this model always answers at length; a story it sometimes refuses, and counting it gives up. */
+const LONG_TASK = "Write a Python program that plays chess, with a class for each piece.";
+
 const test = base.extend({
   // Decided when a test runs, so that a missing engine or missing weights fail these tests and no others.
   assistant: async ({}, use) => use(realModel()),
@@ -77,7 +80,7 @@ test("shows how far the model is loaded", async ({ page, verbatim }) => {
 test("that is killed in mid-reply keeps the text, and answers the next message", async ({ page, verbatim }) => {
   const chat = new Chat(page);
   await chat.open(`${verbatim.address}/`);
-  await chat.say("Write a long story about a game of chess, with at least ten paragraphs.");
+  await chat.say(LONG_TASK);
   const text = chat.replies.last().locator(".md");
   await expect.poll(async () => (await text.allInnerTexts()).join("").length, { timeout: PATIENCE }).toBeGreaterThan(40);
   await killEngine(verbatim);
@@ -98,7 +101,7 @@ test("does not outlive its server", async ({ page, verbatim, problems }) => {
   problems.expect(/^console: /);
   const chat = new Chat(page);
   await chat.open(`${verbatim.address}/`);
-  await chat.say("Write a long story about a game of chess, with at least ten paragraphs.");
+  await chat.say(LONG_TASK);
   await expect(chat.replies.last().locator(".md")).not.toBeEmpty({ timeout: PATIENCE });
   const pid = await engineOf(verbatim);
   await verbatim.kill();
