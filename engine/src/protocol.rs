@@ -215,9 +215,9 @@ fn sampling(wire: &Wire) -> Result<Sampling, ApiError> {
     let real = |value: &Value, name: &str, least: f64, most: f64, usual: f32| {
         Ok::<f32, ApiError>(number(value, name, least, most)?.map_or(usual, |number| number as f32))
     };
-    // What small instruction models are usually run with; Qwen's own recommendation.
+    // Qwen's own recommendation, but cooler than its 0.7: there it refused one of 24 greetings, at 0.3 none.
     Ok(Sampling {
-        temperature: real(&wire.temperature, "temperature", 0.0, 2.0, 0.7)?,
+        temperature: real(&wire.temperature, "temperature", 0.0, 2.0, 0.3)?,
         top_p: real(&wire.top_p, "top_p", 0.0, 1.0, 0.8)?,
         top_k: whole_number(&wire.top_k, "top_k", 0.0, 1e6)?.map_or(20, |number| number as i32),
         min_p: real(&wire.min_p, "min_p", 0.0, 1.0, 0.0)?,
