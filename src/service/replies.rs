@@ -337,7 +337,7 @@ impl Replies {
                         Some(events) => return Ok(events),
                         None => session,
                     },
-                    None => self.save_said(&session, &id, content, parent_id, request.modes).await?,
+                    None => self.save_said(session, &id, content, parent_id, request.modes).await?,
                 };
                 let message_id = Uuid::new_v4().simple().to_string();
                 let order = Order {
@@ -418,13 +418,13 @@ impl Replies {
     /// Puts what is said on the disk and returns the session with it.
     async fn save_said(
         &self,
-        session: &Session,
+        session: Arc<Session>,
         id: &str,
         content: String,
         parent_id: Option<Option<String>>,
         modes: Modes,
     ) -> Result<Arc<Session>, AppError> {
-        let session_id = &session.session_id;
+        let session_id = &session.session_id.clone();
         let leaf = session.active_path().last().map(|&position| session.messages[position].id.as_str());
         let follows = match &parent_id {
             None => leaf,
@@ -435,7 +435,7 @@ impl Replies {
             Some(running.parent_id.as_str()) == follows || Some(running.message_id.as_str()) == follows
         })?;
         if let Some(Some(parent_id)) = &parent_id
-            && find(session, parent_id).is_none()
+            && find(&session, parent_id).is_none()
         {
             return Err(AppError::invalid("message.parent_id: this session has no message with this id."));
         }
@@ -464,6 +464,8 @@ impl Replies {
             running: self.running_messages(session_id),
             now,
         };
+        // Held on, it would have to be copied for the one that is loaded.
+        drop(session);
         self.store.save(session_id, save).await?;
         // A page may have saved another message under this id in between; then ours stands under another one.
         let session = self.store.load(session_id).await?;

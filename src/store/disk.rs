@@ -113,7 +113,7 @@ impl RealDisk {
     }
 
     /// Opens for reading; `O_NONBLOCK` so that a pipe that somebody put there cannot hold the caller.
-    fn open_to_read(&self, path: &Path) -> io::Result<File> {
+    pub fn open_to_read(&self, path: &Path) -> io::Result<File> {
         self.check(path)?;
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
         regular(file)

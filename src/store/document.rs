@@ -5,10 +5,11 @@
 mod format;
 #[cfg(test)]
 mod tests;
+mod trails;
 
 use super::disk::{Disk, DiskFile, Stamp};
 use super::merge::{self, Indexed, Plan};
-use super::{StoreError, layout};
+use super::{Saved, StoreError, layout};
 use crate::model::message::Message;
 use crate::model::session::{Session, SessionId, Summary};
 use crate::model::time;
@@ -16,8 +17,10 @@ use chrono::{DateTime, Utc};
 use format::State;
 use std::collections::HashMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use trails::Trails;
 
 /// How often a change is tried again because another program wrote to the file meanwhile.
 const ATTEMPTS: usize = 8;
@@ -26,15 +29,44 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug)]
 pub struct Document {
     path: PathBuf,
-    session: Arc<Session>,
+    /// The session, or what it was while somebody still holds that: a save never copies the messages that are there.
+    base: Arc<Session>,
+    /// The messages that follow those of `base`. Without any, `base` is the session as it is.
+    added: Vec<Message>,
+    /// `base` and `added` in one, once somebody asked for it. Empty while a round of saves is carried out.
+    joined: OnceLock<Arc<Session>>,
+    revision: u64,
+    last_updated: String,
     positions: HashMap<String, usize>,
+    trails: Trails,
     summary: Summary,
     stamp: Stamp,
     form: Form,
     /// Whether all of the file is known to survive a power loss. A server that was killed may have left it written but not synced.
     settled: bool,
-    /// Whether `session` holds something acknowledged that another program dropped from the file.
+    /// Whether memory holds something acknowledged that another program dropped from the file.
     ahead: bool,
+    /// What was written since that was last asked.
+    written: Written,
+}
+
+/// What was written to a file, for the index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Written {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Messages, fields around them, or both. What the messages that were there say is as it was.
+    Messages {
+        /// The file's state before; `None` for a new file.
+        before: Option<Stamp>,
+        /// How many messages there were.
+        from: usize,
+        /// Whether all lines were written anew, so that each may stand somewhere else.
+        is_whole: bool,
+    },
+    /// Another program wrote, too.
+    Unknown,
 }
 
 /// How the file may be written to.
@@ -48,6 +80,28 @@ enum Form {
     Foreign { damage: Option<String> },
     /// Only read.
     Newer(String),
+}
+
+/// A save that waits to be carried out.
+pub struct Change {
+    /// The time.
+    pub now: DateTime<Utc>,
+    /// See [`super::Save::base_revision`].
+    pub base_revision: Option<u64>,
+    /// Says what is to be done. It is asked again where the plan could not be carried out on the session that it was made for.
+    pub make_plan: MakePlan,
+}
+
+/// Makes a plan for a session as it is.
+pub type MakePlan = Box<dyn FnMut(Indexed<'_>) -> Result<Plan, StoreError> + Send>;
+
+/// Saves that one write makes safe, and what the document goes back to if that fails.
+struct Batch {
+    /// The places of the saves in their round, and the answers that they get once all is written.
+    waiting: Vec<(usize, Saved)>,
+    len: usize,
+    revision: u64,
+    last_updated: String,
 }
 
 /// Why a plan was not carried out.
@@ -82,19 +136,41 @@ impl Document {
             return Err(unwritable(path, &error));
         }
         let form = Form::Own { tail_start: tail_start as u64, tail: bytes[tail_start..].to_vec() };
-        Ok(Self::new(path, session, stamp, form, true))
+        let mut document = Self::new(path, session, stamp, form, true);
+        document.written = Written::Messages { before: None, from: 0, is_whole: true };
+        Ok(document)
     }
 
     /// Reads a session file.
     pub fn open(disk: &dyn Disk, path: &Path, id: &SessionId) -> Result<Self, StoreError> {
-        Ok(Self::read(disk, path, id)?.0)
+        Ok(Self::open_with_bytes(disk, path, id)?.0)
     }
 
-    /// Reads a session file and says whether its messages had ids.
-    fn read(disk: &dyn Disk, path: &Path, id: &SessionId) -> Result<(Self, bool), StoreError> {
+    /// Reads a session file and says where the line of each message stands, as offset and length in bytes; no lines where the
+    /// file has another layout.
+    pub fn open_with_lines(
+        disk: &dyn Disk,
+        path: &Path,
+        id: &SessionId,
+    ) -> Result<(Self, Vec<(u64, u32)>), StoreError> {
+        let (document, bytes) = Self::open_with_bytes(disk, path, id)?;
+        let lines = match &document.form {
+            Form::Own { tail_start, .. } => format::message_lines(&bytes, *tail_start),
+            _ => Vec::new(),
+        };
+        Ok((document, lines))
+    }
+
+    fn open_with_bytes(disk: &dyn Disk, path: &Path, id: &SessionId) -> Result<(Self, Vec<u8>), StoreError> {
         let (bytes, stamp) = disk.read(path).map_err(|error| unreadable(path, &error))?;
-        let reading = format::read(&bytes, id, stamp.modified_at())
-            .map_err(|why| StoreError::Unreadable(format!("{}: {why}", path.display())))?;
+        let parsed = Self::parse(path, id, &bytes, stamp);
+        let (document, _) = parsed.map_err(|why| StoreError::Unreadable(format!("{}: {why}", path.display())))?;
+        Ok((document, bytes))
+    }
+
+    /// Parses a session file and says whether its messages had ids; the error says why it holds no session.
+    fn parse(path: &Path, id: &SessionId, bytes: &[u8], stamp: Stamp) -> Result<(Self, bool), String> {
+        let reading = format::read(bytes, id, stamp.modified_at())?;
         if let Some(inner) = &reading.other_id {
             tracing::warn!(path = %path.display(), %inner, "a session file holds another id than its name; the name counts");
         }
@@ -108,22 +184,66 @@ impl Document {
         Ok((Self::new(path, reading.session, stamp, form, false), reading.has_ids))
     }
 
-    fn new(path: &Path, session: Session, stamp: Stamp, form: Form, settled: bool) -> Self {
+    fn new(path: &Path, mut session: Session, stamp: Stamp, form: Form, settled: bool) -> Self {
+        let positions = merge::positions(&session);
+        let mut trails = Trails::default();
+        session.messages.iter().for_each(|message| trails.push(message, &positions));
+        let messages = std::mem::take(&mut session.messages);
+        let mut summary = session.summary();
+        session.messages = messages;
+        if !trails.describe(Indexed { session: &session, added: &[], positions: &positions }, &mut summary) {
+            summary = session.summary();
+        }
         Self {
             path: path.to_owned(),
-            positions: merge::positions(&session),
-            summary: session.summary(),
-            session: Arc::new(session),
+            revision: session.revision,
+            last_updated: session.last_updated.clone(),
+            base: Arc::new(session),
+            added: Vec::new(),
+            joined: OnceLock::new(),
+            positions,
+            trails,
+            summary,
             stamp,
             form,
             settled,
             ahead: false,
+            written: Written::Nothing,
         }
     }
 
-    /// The session.
+    /// The session. This copies it, once, where somebody holds it as it was before the last save.
     pub fn session(&self) -> &Arc<Session> {
-        &self.session
+        if self.added.is_empty() { &self.base } else { self.joined.get_or_init(|| Arc::new(self.copy())) }
+    }
+
+    /// The session's revision.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn known(&self) -> Indexed<'_> {
+        Indexed { session: &self.base, added: &self.added, positions: &self.positions }
+    }
+
+    fn copy(&self) -> Session {
+        let mut session = Session::clone(&self.base);
+        session.messages.extend_from_slice(&self.added);
+        session.revision = self.revision;
+        session.last_updated.clone_from(&self.last_updated);
+        session
+    }
+
+    /// Puts what was added into the session, unless somebody holds that.
+    fn fold(&mut self) {
+        if let Some(joined) = self.joined.take() {
+            self.base = joined;
+            self.added.clear();
+        } else if let Some(session) = Arc::get_mut(&mut self.base) {
+            session.messages.append(&mut self.added);
+            session.revision = self.revision;
+            session.last_updated.clone_from(&self.last_updated);
+        }
     }
 
     /// Its row in the list.
@@ -136,6 +256,43 @@ impl Document {
         self.stamp
     }
 
+    /// What was written since this was last asked.
+    pub fn take_written(&mut self) -> Written {
+        std::mem::take(&mut self.written)
+    }
+
+    fn note_written(&mut self, before: Stamp, from: usize, is_whole: bool) {
+        self.written = match self.written {
+            Written::Nothing => Written::Messages { before: Some(before), from, is_whole },
+            Written::Messages { before, from, is_whole: was_whole } => {
+                Written::Messages { before, from, is_whole: is_whole || was_whole }
+            }
+            Written::Unknown => Written::Unknown,
+        };
+    }
+
+    /// The messages from a position on.
+    pub fn messages_from(&self, from: usize) -> impl DoubleEndedIterator<Item = &Message> {
+        let known = self.known();
+        (from..known.len()).map(move |position| known.message(position))
+    }
+
+    /// Where the lines of the messages from a position on stand, as offset and length in bytes, if this program wrote them.
+    pub fn lines_from(&self, from: usize) -> Vec<(u64, u32)> {
+        let Form::Own { tail_start, .. } = &self.form else { return Vec::new() };
+        let mut end = *tail_start;
+        let mut lines = Vec::new();
+        for message in self.messages_from(from).rev() {
+            let length = format::line_length(message);
+            let start = end.saturating_sub(u64::from(length));
+            lines.push((start, length));
+            // A comma and a line end stand between two messages.
+            end = start.saturating_sub(2);
+        }
+        lines.reverse();
+        lines
+    }
+
     /// What about the file is out of order, for the log.
     pub fn complaint(&self) -> Option<&str> {
         match &self.form {
@@ -146,25 +303,66 @@ impl Document {
         }
     }
 
+    /// Whether a later version wrote it, so that it is only read.
+    pub fn is_of_later_version(&self) -> bool {
+        matches!(self.form, Form::Newer(_))
+    }
+
+    /// Writes the file anew with what is known of the session, which is not changed; a damaged file is copied before.
+    pub fn rewrite_as_it_is(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        self.refresh(disk)?;
+        match self.replace(disk, self.copy()) {
+            Ok(()) => Ok(()),
+            Err(NotWritten::Failed(error)) => Err(error),
+            Err(NotWritten::Changed) => {
+                Err(StoreError::Unwritable(format!("{}: another program writes to it", self.path.display())))
+            }
+        }
+    }
+
     /// Whether it can be forgotten and read again without loss.
     pub fn can_be_forgotten(&self) -> bool {
         !self.ahead && !matches!(self.form, Form::Torn { .. })
     }
 
+    fn is_as_seen(&self, stamp: Stamp) -> bool {
+        // A write of ours that failed changes the stamp too; what was acknowledged is in memory.
+        stamp == self.stamp || (matches!(self.form, Form::Torn { .. }) && stamp.inode == self.stamp.inode)
+    }
+
+    /// Opens the file, unless another program wrote to it.
+    fn open_as_seen(&self, disk: &dyn Disk) -> Result<Box<dyn DiskFile>, NotWritten> {
+        let file = disk.open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
+        let stamp = file.stamp().map_err(|error| unreadable(&self.path, &error))?;
+        if self.is_as_seen(stamp) { Ok(file) } else { Err(NotWritten::Changed) }
+    }
+
     /// Looks whether another program wrote to the file, and if so reads it anew and joins it with what was known.
     /// [`StoreError::NotFound`] if it is gone.
     pub fn refresh(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        self.fold();
         let stamp = disk.stamp(&self.path).map_err(|error| unreadable(&self.path, &error))?;
-        // A write of ours that failed changes the stamp too; what was acknowledged is in memory.
-        let ours = stamp == self.stamp || (matches!(self.form, Form::Torn { .. }) && stamp.inode == self.stamp.inode);
-        if ours {
+        if self.is_as_seen(stamp) {
             return Ok(());
         }
-        let (mut read, has_ids) = Self::read(disk, &self.path, &self.session.session_id)?;
+        let (bytes, stamp) = disk.read(&self.path).map_err(|error| unreadable(&self.path, &error))?;
+        let (mut read, has_ids) = match Self::parse(&self.path, &self.base.session_id, &bytes, stamp) {
+            Ok(parsed) => parsed,
+            Err(why) if matches!(self.form, Form::Newer(_)) => {
+                return Err(StoreError::Unreadable(format!("{}: {why}", self.path.display())));
+            }
+            Err(why) => {
+                // Nothing can be joined with it, but memory holds all that was acknowledged.
+                self.form = Form::Foreign { damage: Some(why) };
+                (self.stamp, self.settled, self.ahead) = (stamp, false, true);
+                self.written = Written::Unknown;
+                return Ok(());
+            }
+        };
         if !matches!(read.form, Form::Newer(_)) {
-            let theirs = Arc::unwrap_or_clone(read.session);
+            let theirs = Arc::unwrap_or_clone(read.base);
             let unchanged = theirs.clone();
-            let (united, more) = merge::unite(&self.session, theirs, has_ids);
+            let (united, more) = merge::unite(self.session(), theirs, has_ids);
             if united != unchanged && !matches!(read.form, Form::Foreign { .. }) {
                 read.form = Form::Foreign { damage: None };
             }
@@ -172,53 +370,164 @@ impl Document {
             read = Self::new(&self.path, united, stamp, form, false);
             read.ahead = more || self.ahead;
         }
+        read.written = Written::Unknown;
         *self = read;
         Ok(())
     }
 
-    /// Changes the session by a plan and returns when all of it is safe on the disk. The plan is made anew when another program
-    /// wrote meanwhile.
-    pub fn change(
-        &mut self,
-        disk: &dyn Disk,
-        now: DateTime<Utc>,
-        mut make_plan: impl FnMut(Indexed<'_>) -> Result<Plan, StoreError>,
-    ) -> Result<(), StoreError> {
+    /// Carries out saves on a document that was opened or refreshed just now, each on the session that the ones before it leave, and
+    /// returns when what they acknowledge is safe on the disk: for each what became of it. Saves that only append share a write; they
+    /// fail together, and then leave no trace. The plans are made anew when another program wrote meanwhile.
+    pub fn commit(&mut self, disk: &dyn Disk, changes: &mut [Change]) -> Vec<Result<Saved, StoreError>> {
+        let mut answers: Vec<Option<Result<Saved, StoreError>>> = changes.iter().map(|_| None).collect();
+        let mut failure =
+            StoreError::Unwritable(format!("{}: another program keeps writing to it", self.path.display()));
+        self.fold();
         for _ in 0..ATTEMPTS {
-            self.refresh(disk)?;
-            let plan = make_plan(Indexed { session: &self.session, positions: &self.positions })?;
-            match self.carry_out(disk, plan, now) {
-                Ok(()) => return Ok(()),
-                Err(NotWritten::Changed) => {}
-                Err(NotWritten::Failed(error)) => return Err(error),
+            if self.carry_out(disk, changes, &mut answers).is_ok() {
+                break;
+            }
+            if let Err(error) = self.refresh(disk) {
+                failure = error;
+                break;
             }
         }
-        Err(StoreError::Unwritable(format!("{}: another program keeps writing to it", self.path.display())))
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(failure.again()))).collect()
     }
 
-    fn carry_out(&mut self, disk: &dyn Disk, mut plan: Plan, now: DateTime<Utc>) -> Result<(), NotWritten> {
+    /// Carries out the saves that have no answer yet. Those are left without one if another program wrote meanwhile, which is the only
+    /// error.
+    fn carry_out(
+        &mut self,
+        disk: &dyn Disk,
+        changes: &mut [Change],
+        answers: &mut [Option<Result<Saved, StoreError>>],
+    ) -> Result<(), NotWritten> {
+        let mut batch = self.begin_batch();
+        let mut place = 0;
+        while let Some(change) = changes.get_mut(place) {
+            if answers[place].is_some() {
+                place += 1;
+                continue;
+            }
+            let merged = change.base_revision.is_some_and(|base| base < self.revision);
+            let plan = match self.plan(disk, change) {
+                Ok(plan) => plan,
+                Err(NotWritten::Failed(error)) => {
+                    answers[place] = Some(Err(error));
+                    continue;
+                }
+                Err(NotWritten::Changed) => return Err(NotWritten::Changed),
+            };
+            let can_wait = matches!(self.form, Form::Own { .. }) && plan.only_appends() && !self.ahead;
+            if plan.is_empty() && !self.ahead {
+                batch.waiting.push((place, self.saved(merged)));
+            } else if can_wait {
+                self.gather(plan.append, change.now);
+                batch.waiting.push((place, self.saved(merged)));
+            } else if batch.waiting.is_empty() {
+                answers[place] = match self.rewrite(disk, plan, change.now) {
+                    Ok(()) => Some(Ok(self.saved(merged))),
+                    Err(NotWritten::Failed(error)) => Some(Err(error)),
+                    Err(NotWritten::Changed) => return Err(NotWritten::Changed),
+                };
+                batch = self.begin_batch();
+            } else {
+                // What it builds on must be written first; should that fail, it is to be planned without.
+                self.flush(disk, batch, answers)?;
+                batch = self.begin_batch();
+                continue;
+            }
+            place += 1;
+        }
+        self.flush(disk, batch, answers)
+    }
+
+    fn plan(&mut self, disk: &dyn Disk, change: &mut Change) -> Result<Plan, NotWritten> {
+        // A plan is made from shared references, so that a panic leaves nothing half done.
+        let plan = catch_unwind(AssertUnwindSafe(|| (change.make_plan)(self.known()))).unwrap_or_else(|_| {
+            Err(StoreError::Unreadable(format!("{}: planning a save panicked", self.path.display())))
+        })?;
         if let Form::Newer(why) = &self.form {
             return Err(StoreError::ReadOnly(format!("{}: {why}", self.path.display())).into());
         }
         self.undo_failed_write(disk)?;
-        if plan.is_empty() && !self.ahead {
-            return self.settle(disk);
+        Ok(plan)
+    }
+
+    fn saved(&self, merged: bool) -> Saved {
+        Saved { revision: self.revision(), saved_at: self.last_updated.clone(), merged }
+    }
+
+    fn begin_batch(&self) -> Batch {
+        Batch {
+            waiting: Vec::new(),
+            len: self.known().len(),
+            revision: self.revision,
+            last_updated: self.last_updated.clone(),
         }
-        let revision = self.session.revision.saturating_add(1);
-        let last_updated = time::after(&self.session.last_updated, now);
-        plan.append.iter_mut().for_each(|message| message.rev = revision);
-        if let (Form::Own { .. }, true, false) = (&self.form, plan.only_appends(), self.ahead) {
-            return self.append(disk, plan.append, revision, last_updated);
+    }
+
+    /// Takes in the messages of one save, which are still to be written.
+    fn gather(&mut self, messages: Vec<Message>, now: DateTime<Utc>) {
+        self.revision = self.revision.saturating_add(1);
+        self.last_updated = time::after(&self.last_updated, now);
+        for mut message in messages {
+            message.rev = self.revision;
+            self.trails.push(&message, &self.positions);
+            self.positions.insert(message.id.clone(), self.known().len());
+            self.added.push(message);
         }
-        let mut session = Session::clone(&self.session);
+    }
+
+    /// Writes what was gathered and answers its saves. If another program wrote meanwhile, they stay without an answer.
+    fn flush(
+        &mut self,
+        disk: &dyn Disk,
+        batch: Batch,
+        answers: &mut [Option<Result<Saved, StoreError>>],
+    ) -> Result<(), NotWritten> {
+        let written = if batch.waiting.is_empty() {
+            Ok(())
+        } else if batch.len == self.known().len() {
+            self.settle(disk)
+        } else {
+            self.append(disk, batch.len)
+        };
+        if written.is_err() {
+            self.take_back(&batch);
+        }
+        for (place, saved) in batch.waiting {
+            answers[place] = match &written {
+                Ok(()) => Some(Ok(saved)),
+                Err(NotWritten::Failed(error)) => Some(Err(error.again())),
+                Err(NotWritten::Changed) => return Err(NotWritten::Changed),
+            };
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, batch: &Batch) {
+        for message in self.added.drain(batch.len - self.base.messages.len()..) {
+            self.positions.remove(&message.id);
+        }
+        self.trails.truncate(batch.len);
+        self.revision = batch.revision;
+        self.last_updated.clone_from(&batch.last_updated);
+    }
+
+    /// Carries out a plan by writing the whole session anew.
+    fn rewrite(&mut self, disk: &dyn Disk, mut plan: Plan, now: DateTime<Utc>) -> Result<(), NotWritten> {
+        let mut session = self.copy();
+        session.revision = self.revision.saturating_add(1);
+        session.last_updated = time::after(&self.last_updated, now);
+        plan.append.iter_mut().for_each(|message| message.rev = session.revision);
         for position in plan.message_metadata.keys() {
             if let Some(message) = session.messages.get_mut(*position) {
-                message.rev = revision;
+                message.rev = session.revision;
             }
         }
         plan.apply(&mut session);
-        session.revision = revision;
-        session.last_updated = last_updated;
         self.replace(disk, session)
     }
 
@@ -227,42 +536,28 @@ impl Document {
         if self.settled {
             return Ok(());
         }
-        let synced = disk.open(&self.path).and_then(|mut file| file.sync());
-        synced.and_then(|()| sync_names(disk, &self.path)).map_err(|error| unwritable(&self.path, &error))?;
+        let mut file = self.open_as_seen(disk)?;
+        let synced = file.sync().and_then(|()| sync_names(disk, &self.path));
+        synced.map_err(|error| unwritable(&self.path, &error))?;
         self.settled = true;
         Ok(())
     }
 
-    /// Overwrites the tail by new messages and a new tail. What stands before is not touched.
-    fn append(
-        &mut self,
-        disk: &dyn Disk,
-        messages: Vec<Message>,
-        revision: u64,
-        last_updated: String,
-    ) -> Result<(), NotWritten> {
+    /// Overwrites the tail by the messages from position `start` on and a new tail. What stands before is not touched.
+    fn append(&mut self, disk: &dyn Disk, start: usize) -> Result<(), NotWritten> {
         let Form::Own { tail_start, tail } = &self.form else { return Err(NotWritten::Changed) };
         let (tail_start, old_tail) = (*tail_start, tail.clone());
         let mut summary = self.summary.clone();
-        let extends_shown = self.extends_shown_path(&messages);
-        if extends_shown {
-            extend_summary(&mut summary, &messages);
-        } else {
-            // A branch: what is shown changes as a whole.
-            let mut session = Session::clone(&self.session);
-            session.messages.extend(messages.iter().cloned());
-            summary = session.summary();
+        summary.last_updated.clone_from(&self.last_updated);
+        if !self.trails.describe(self.known(), &mut summary) {
+            summary = self.copy().summary();
         }
-        summary.last_updated.clone_from(&last_updated);
-        let written = format::lines(&messages, self.session.messages.is_empty());
+        let written = format::lines(&self.added[start - self.base.messages.len()..], start == 0);
         let (lines, tail) = written
-            .and_then(|lines| Ok((lines, format::tail(&last_updated, revision, &summary.stats)?)))
+            .and_then(|lines| Ok((lines, format::tail(&self.last_updated, self.revision, &summary.stats)?)))
             .map_err(|error| unwritable(&self.path, &error.into()))?;
 
-        let mut file = disk.open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
-        if file.stamp().map_err(|error| unreadable(&self.path, &error))? != self.stamp {
-            return Err(NotWritten::Changed);
-        }
+        let mut file = self.open_as_seen(disk)?;
         if !self.settled {
             // The name must be safe too, or a power loss brings back an older file, without what is appended now.
             sync_names(disk, &self.path).map_err(|error| unwritable(&self.path, &error))?;
@@ -278,17 +573,12 @@ impl Document {
             .and_then(|()| file.stamp());
         match written {
             Ok(stamp) => {
+                self.note_written(self.stamp, start, false);
                 self.stamp = stamp;
                 self.settled = true;
                 self.form = Form::Own { tail_start: new_tail_start, tail: tail.into_bytes() };
                 self.summary = summary;
-                let session = Arc::make_mut(&mut self.session);
-                for message in messages {
-                    self.positions.insert(message.id.clone(), session.messages.len());
-                    session.messages.push(message);
-                }
-                session.revision = revision;
-                session.last_updated = last_updated;
+                self.fold();
                 Ok(())
             }
             Err(error) => {
@@ -302,21 +592,12 @@ impl Document {
         }
     }
 
-    /// Whether messages only lengthen the conversation that is shown.
-    fn extends_shown_path(&self, messages: &[Message]) -> bool {
-        if self.session.active_leaf().is_some() {
-            return false;
-        }
-        let mut leaf = self.session.messages.last().map(|message| message.id.as_str());
-        messages.iter().all(|message| leaf.replace(&message.id) == message.parent_id.as_deref())
-    }
-
     /// Repairs what a failed write left, now that the disk may be writable again.
     fn undo_failed_write(&mut self, disk: &dyn Disk) -> Result<(), NotWritten> {
         if !matches!(self.form, Form::Torn { .. }) {
             return Ok(());
         }
-        let mut file = disk.open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
+        let mut file = self.open_as_seen(disk)?;
         self.put_tail_back(&mut *file).map_err(|error| {
             let path = self.path.display();
             StoreError::Unwritable(format!("{path}: a failed write cannot be undone yet: {error}")).into()
@@ -355,7 +636,8 @@ impl Document {
         }
         // From here on the new file is what everybody sees, but it is safe only when its name is.
         let form = Form::Own { tail_start: tail_start as u64, tail: bytes[tail_start..].to_vec() };
-        *self = Self::new(&path, session, stamp, form, false);
+        self.note_written(self.stamp, self.known().len(), true);
+        *self = Self { written: self.written, ..Self::new(&path, session, stamp, form, false) };
         sync_names(disk, &path).map_err(|error| unwritable(&path, &error))?;
         self.settled = true;
         Ok(())
@@ -407,34 +689,6 @@ fn copy_damaged(disk: &dyn Disk, path: &Path, seen: Stamp) -> Result<(), NotWrit
     sync_parent(disk, path).map_err(|error| unwritable(path, &error).into())
 }
 
-/// Adds to a summary what messages bring that follow its last one.
-fn extend_summary(summary: &mut Summary, messages: &[Message]) {
-    let added = Session {
-        session_id: summary.session_id.clone(),
-        user_name: String::new(),
-        started_at: String::new(),
-        last_updated: String::new(),
-        metadata: crate::model::Object::new(),
-        messages: messages.to_vec(),
-        revision: 0,
-        extra: crate::model::Object::new(),
-    }
-    .summary();
-    let stats = &mut summary.stats;
-    stats.total_messages += added.stats.total_messages;
-    stats.user_messages += added.stats.user_messages;
-    stats.assistant_messages += added.stats.assistant_messages;
-    stats.errors += added.stats.errors;
-    if stats.user_messages == added.stats.user_messages {
-        summary.preview = added.preview;
-    }
-    for tool in added.tools {
-        if !summary.tools.contains(&tool) {
-            summary.tools.push(tool);
-        }
-    }
-}
-
 fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| disk.sync_folder(folder))
 }
@@ -453,4 +707,19 @@ fn unreadable(path: &Path, error: &io::Error) -> StoreError {
 
 fn unwritable(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Unwritable(format!("{}: {error}", path.display()))
+}
+
+impl StoreError {
+    /// The error for one more of those whom it concerns.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            StoreError::NotFound => StoreError::NotFound,
+            StoreError::Deleted => StoreError::Deleted,
+            StoreError::Exists => StoreError::Exists,
+            StoreError::Invalid(text) => StoreError::Invalid(text.clone()),
+            StoreError::ReadOnly(text) => StoreError::ReadOnly(text.clone()),
+            StoreError::Unreadable(text) => StoreError::Unreadable(text.clone()),
+            StoreError::Unwritable(text) => StoreError::Unwritable(text.clone()),
+        }
+    }
 }

@@ -56,13 +56,48 @@ impl Plan {
     }
 }
 
-/// A session and where its messages stand.
+/// A session, what was appended to it since, and where its messages stand.
 #[derive(Clone, Copy, Debug)]
 pub struct Indexed<'a> {
     /// The session.
     pub session: &'a Session,
+    /// Messages that follow those of the session.
+    pub added: &'a [Message],
     /// The position of every message by its id.
     pub positions: &'a HashMap<String, usize>,
+}
+
+impl<'a> Indexed<'a> {
+    /// How many messages there are.
+    pub fn len(self) -> usize {
+        self.session.messages.len() + self.added.len()
+    }
+
+    /// The message at a position that is there.
+    pub fn message(self, position: usize) -> &'a Message {
+        let kept = &self.session.messages;
+        if position < kept.len() { &kept[position] } else { &self.added[position - kept.len()] }
+    }
+
+    /// All messages in their order.
+    pub fn messages(self) -> impl Iterator<Item = &'a Message> {
+        self.session.messages.iter().chain(self.added)
+    }
+
+    /// The position on which a session ends whose active leaf is `named`: the last one, where that names none.
+    pub fn leaf(self, named: Option<&str>) -> Option<usize> {
+        let named = named.and_then(|id| self.positions.get(id).copied());
+        named.or_else(|| self.len().checked_sub(1))
+    }
+
+    /// What [`tree::parents`] says, without another map of the ids.
+    fn parents(self) -> Vec<Option<usize>> {
+        let parent = |(position, message): (usize, &Message)| match self.positions.get(message.parent_id.as_deref()?) {
+            Some(&parent) if parent != position => Some(parent),
+            _ => position.checked_sub(1),
+        };
+        self.messages().enumerate().map(parent).collect()
+    }
 }
 
 /// Where the messages of a session stand, by id.
@@ -116,7 +151,7 @@ pub fn plan(known: Indexed<'_>, save: &Save, new_id: &mut dyn FnMut() -> String)
     }
     let Work { append, touched, .. } = work;
     let message_metadata =
-        touched.into_iter().filter(|(position, metadata)| session.messages[*position].metadata != *metadata).collect();
+        touched.into_iter().filter(|(position, metadata)| known.message(*position).metadata != *metadata).collect();
     let mut metadata = session.metadata.clone();
     let mut changed = merge_patch(&mut metadata, &metadata_patch) && metadata != session.metadata;
     if !append.is_empty() && !metadata_patch.contains_key("active_leaf") {
@@ -135,15 +170,18 @@ pub fn plan_reply(known: Indexed<'_>, message: &Message) -> Plan {
     if known.positions.contains_key(&message.id) {
         return Plan::default();
     }
+    let mut plan = Plan { append: vec![message.clone()], ..Plan::default() };
     // Whoever looks at another branch by now stays there.
-    let session = known.session;
-    let answers_the_shown = session
-        .active_path()
-        .into_iter()
-        .any(|position| Some(session.messages[position].id.as_str()) == message.parent_id.as_deref());
-    let mut metadata = session.metadata.clone();
-    let changed = answers_the_shown && metadata.shift_remove("active_leaf").is_some();
-    Plan { append: vec![message.clone()], metadata: changed.then_some(metadata), ..Plan::default() }
+    let parent = message.parent_id.as_deref().and_then(|id| known.positions.get(id));
+    if let (Some(leaf), Some(parent)) = (known.session.active_leaf(), parent)
+        && let Some(leaf) = known.leaf(Some(leaf))
+        && tree::path_to(&known.parents(), leaf).contains(parent)
+    {
+        let mut metadata = known.session.metadata.clone();
+        metadata.shift_remove("active_leaf");
+        plan.metadata = Some(metadata);
+    }
+    plan
 }
 
 /// Joins what another program made of a file with what was known of it, so that neither side's messages are lost. Says
@@ -220,7 +258,8 @@ fn unite_by_content(ours: &Session, theirs: &Session) -> Option<Session> {
         Some(id) if !positions.contains_key(&id) => id,
         _ => Uuid::new_v4().simple().to_string(),
     };
-    let plan = plan(Indexed { session: ours, positions: &positions }, &save, &mut new_id).ok()?;
+    let known = Indexed { session: ours, added: &[], positions: &positions };
+    let plan = plan(known, &save, &mut new_id).ok()?;
     let mut united = ours.clone();
     for (key, value) in &theirs.extra {
         united.extra.insert(key.clone(), value.clone());
@@ -273,16 +312,15 @@ impl<'a> Work<'a> {
 
     fn message(&self, place: Place) -> &Message {
         match place {
-            Place::Kept(position) => &self.known.session.messages[position],
+            Place::Kept(position) => self.known.message(position),
             Place::New(position) => &self.append[position],
         }
     }
 
     /// The id of the message on which a session ends that is shown.
     fn active_leaf(&self) -> Option<String> {
-        let session = self.known.session;
-        let named = session.active_leaf().filter(|id| self.known.positions.contains_key(*id));
-        named.map(str::to_owned).or_else(|| session.messages.last().map(|message| message.id.clone()))
+        let leaf = self.known.leaf(self.known.session.active_leaf())?;
+        Some(self.known.message(leaf).id.clone())
     }
 
     /// `metadata.active_leaf` as it will be: what is looked for on the shown path must be found there again.
@@ -297,7 +335,7 @@ impl<'a> Work<'a> {
     fn is_below(&self, id: &str, ancestor: &str) -> bool {
         let mut parent = self.place(id).and_then(|place| self.message(place).parent_id.as_deref());
         // No path is longer than all messages, so that a circle in a file of another program ends, too.
-        for _ in 0..self.known.session.messages.len() + self.append.len() {
+        for _ in 0..self.known.len() + self.append.len() {
             match parent {
                 Some(id) if id == ancestor => return true,
                 Some(id) => parent = self.place(id).and_then(|place| self.message(place).parent_id.as_deref()),
@@ -396,10 +434,10 @@ impl<'a> Work<'a> {
 
     /// No message has an id: an older client posts the whole session as a list, and it is walked from its roots.
     fn merge_by_content(&mut self) -> Result<Option<String>, StoreError> {
-        let messages = &self.known.session.messages;
+        let known = self.known;
         let inputs: Vec<MessageInput> = self.save.messages.iter().map(normalized).collect();
-        let parents = tree::parents(messages);
-        let mut children: Vec<Vec<usize>> = vec![Vec::new(); messages.len()];
+        let parents = known.parents();
+        let mut children: Vec<Vec<usize>> = vec![Vec::new(); known.len()];
         let mut roots = Vec::new();
         for (position, parent) in parents.iter().enumerate() {
             match parent {
@@ -412,12 +450,12 @@ impl<'a> Work<'a> {
         for input in &inputs {
             let mut next = HashMap::new();
             match levels.last() {
-                None => like(messages, &children, &roots, input).into_iter().for_each(|position| {
+                None => like(known, &children, &roots, input).into_iter().for_each(|position| {
                     next.insert(position, None);
                 }),
                 Some(level) => {
                     for candidate in level.keys() {
-                        for position in like(messages, &children, &children[*candidate], input) {
+                        for position in like(known, &children, &children[*candidate], input) {
                             next.insert(position, Some(*candidate));
                         }
                     }
@@ -428,7 +466,7 @@ impl<'a> Work<'a> {
             }
             levels.push(next);
         }
-        let shown = tree::active_path(messages, self.leaf_after());
+        let shown = known.leaf(self.leaf_after()).map(|leaf| tree::path_to(&parents, leaf)).unwrap_or_default();
         let Some(last) = levels.last() else {
             return self.follow_the_leaf(&shown, &parents, inputs);
         };
@@ -442,7 +480,7 @@ impl<'a> Work<'a> {
             self.patch(Place::Kept(position), input);
             walked = level.get(&position).copied().flatten();
         }
-        let parent = Some(self.known.session.messages[chosen].id.clone());
+        let parent = Some(known.message(chosen).id.clone());
         self.append_chain(levels.len(), parent, inputs)
     }
 
@@ -453,9 +491,9 @@ impl<'a> Work<'a> {
         parents: &[Option<usize>],
         inputs: Vec<MessageInput>,
     ) -> Result<Option<String>, StoreError> {
-        let messages = &self.known.session.messages;
+        let known = self.known;
         // Also the path to the newest message: a save that names another active leaf appends there too.
-        let newest = messages.len().checked_sub(1).map(|last| tree::path_to(parents, last)).unwrap_or_default();
+        let newest = known.leaf(None).map(|last| tree::path_to(parents, last)).unwrap_or_default();
         // Of two equally long overlaps the last one is taken: that of the shown path.
         let overlap = [&newest, shown]
             .into_iter()
@@ -464,7 +502,7 @@ impl<'a> Work<'a> {
                     .rev()
                     .find(|&count| {
                         path[path.len() - count..].iter().zip(&inputs).all(|(&position, input)| {
-                            is_like(&messages[position], input) && is_same_time(&messages[position], input)
+                            is_like(known.message(position), input) && is_same_time(known.message(position), input)
                         })
                     })
                     .map(|count| (count, path))
@@ -479,7 +517,7 @@ impl<'a> Work<'a> {
                 for (position, input) in path[path.len() - count..].iter().zip(&inputs) {
                     self.patch(Place::Kept(*position), input);
                 }
-                let end = path.last().map(|last| messages[*last].id.clone());
+                let end = path.last().map(|last| known.message(*last).id.clone());
                 self.append_chain(count, end, inputs)
             }
         }
@@ -519,7 +557,7 @@ impl<'a> Work<'a> {
     /// A child of `parent` (or a root) with the same role and content.
     fn child_like(&self, parent: Option<&str>, input: &MessageInput) -> Option<Place> {
         let matches = |message: &Message| message.parent_id.as_deref() == parent && is_like(message, input);
-        let kept = self.known.session.messages.iter().position(matches).map(Place::Kept);
+        let kept = self.known.messages().position(matches).map(Place::Kept);
         kept.or_else(|| self.append.iter().position(matches).map(Place::New))
     }
 
@@ -540,7 +578,7 @@ impl<'a> Work<'a> {
         let metadata = match place {
             Place::New(position) => &mut self.append[position].metadata,
             Place::Kept(position) => {
-                self.touched.entry(position).or_insert_with(|| self.known.session.messages[position].metadata.clone())
+                self.touched.entry(position).or_insert_with(|| self.known.message(position).metadata.clone())
             }
         };
         if is_reply {
@@ -597,7 +635,7 @@ fn normalized(input: &MessageInput) -> MessageInput {
 
 /// The messages among `starts` with the same role and content; another one that is hidden is looked through, because a client that was not
 /// shown it posts what followed it.
-fn like(messages: &[Message], children: &[Vec<usize>], starts: &[usize], input: &MessageInput) -> Vec<usize> {
+fn like(known: Indexed<'_>, children: &[Vec<usize>], starts: &[usize], input: &MessageInput) -> Vec<usize> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     let mut open: Vec<usize> = starts.to_vec();
@@ -605,9 +643,9 @@ fn like(messages: &[Message], children: &[Vec<usize>], starts: &[usize], input: 
         if !seen.insert(position) {
             continue;
         }
-        if is_like(&messages[position], input) {
+        if is_like(known.message(position), input) {
             found.push(position);
-        } else if messages[position].is_hidden() {
+        } else if known.message(position).is_hidden() {
             open.extend(&children[position]);
         }
     }

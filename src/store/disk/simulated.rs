@@ -35,6 +35,7 @@ struct State {
     clock: i128,
     next_inode: u64,
     written: u64,
+    syncs: u64,
     operations: u64,
     fail_from: Option<u64>,
     fail_until: u64,
@@ -77,6 +78,11 @@ impl SimulatedDisk {
     /// How many bytes were written in all.
     pub fn written(&self) -> u64 {
         self.state().written
+    }
+
+    /// How often files were synced.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
     }
 
     /// The paths of all files.
@@ -293,6 +299,7 @@ impl DiskFile for SimulatedFile {
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.disk.state();
         state.operation()?;
+        state.syncs += 1;
         if let Some(inode) = state.inodes.get_mut(&self.inode) {
             inode.versions = vec![inode.content.clone()];
         }

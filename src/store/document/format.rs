@@ -75,6 +75,41 @@ pub fn lines(messages: &[Message], first: bool) -> serde_json::Result<String> {
     Ok(text)
 }
 
+/// How many bytes the line of a message has, without comma and line end.
+pub fn line_length(message: &Message) -> u32 {
+    /// Counts what is written to it.
+    struct Counter(u64);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    // What cannot be written has no line.
+    let written = serde_json::to_writer(&mut counter, message);
+    written.ok().and_then(|()| u32::try_from(counter.0).ok()).unwrap_or(0)
+}
+
+/// Where the messages of a file in our layout stand, as offset and length in bytes.
+pub fn message_lines(bytes: &[u8], tail_start: u64) -> Vec<(u64, u32)> {
+    let tail_start = usize::try_from(tail_start).unwrap_or(usize::MAX).min(bytes.len());
+    let Some(head_end) = bytes.iter().position(|byte| *byte == b'\n').filter(|end| *end < tail_start) else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    let mut start = head_end + 1;
+    for line in bytes[start..tail_start].split(|byte| *byte == b'\n') {
+        let length = line.strip_suffix(b",").unwrap_or(line).len();
+        lines.push((start as u64, u32::try_from(length).unwrap_or(0)));
+        start += line.len() + 1;
+    }
+    lines
+}
+
 /// The line end before the last line, and that line.
 pub fn tail(last_updated: &str, revision: u64, stats: &Stats) -> serde_json::Result<String> {
     let derived = serde_json::to_string(&json!({"last_updated": last_updated, "revision": revision, "stats": stats}))?;

@@ -73,9 +73,22 @@ fn save_of(messages: Value, metadata: Value) -> Save {
 }
 
 fn save(document: &mut Document, disk: &SimulatedDisk, messages: Value, metadata: Value) -> Result<(), StoreError> {
+    commit(document, disk, vec![change(messages, metadata)]).remove(0).map(|_| ())
+}
+
+fn change(messages: Value, metadata: Value) -> Change {
     let save = save_of(messages, metadata);
-    document
-        .change(disk, save.now, |known| merge::plan(known, &save, &mut || uuid::Uuid::new_v4().simple().to_string()))
+    let now = save.now;
+    let make_plan: MakePlan =
+        Box::new(move |known| merge::plan(known, &save, &mut || uuid::Uuid::new_v4().simple().to_string()));
+    Change { now, base_revision: None, make_plan }
+}
+
+fn commit(document: &mut Document, disk: &SimulatedDisk, mut changes: Vec<Change>) -> Vec<Result<Saved, StoreError>> {
+    match document.refresh(disk) {
+        Ok(()) => document.commit(disk, &mut changes),
+        Err(error) => changes.iter().map(|_| Err(error.again())).collect(),
+    }
 }
 
 fn say(document: &mut Document, disk: &SimulatedDisk, id: &str) -> Result<(), StoreError> {
@@ -142,6 +155,40 @@ fn summaries_kept_up_by_appends_equal_those_worked_out_anew() {
         save(&mut document, &disk, step, json!({})).unwrap();
         assert_eq!(*document.summary(), document.session().summary());
         assert_eq!(open(&disk).session(), document.session());
+    }
+}
+
+#[test]
+fn summaries_are_right_on_another_branch_and_below_a_reply_that_is_still_to_come() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    for id in ["a", "b", "c"] {
+        say(&mut document, &disk, id).unwrap();
+    }
+    let reply = |id: &str, parent: &str| {
+        let message: Message = serde_json::from_value(
+            json!({"id":id,"parent_id":parent,"role":"assistant","content":id,"timestamp":"2026-02-09T22:00:00Z"}),
+        )
+        .unwrap();
+        let make_plan: MakePlan = Box::new(move |known| Ok(merge::plan_reply(known, &message)));
+        Change { now: now(), base_revision: None, make_plan }
+    };
+    let mut early = save_of(json!([{"id":"e","parent_id":"r","role":"user","content":"early"}]), json!({}));
+    early.running.insert("r".to_owned());
+    let early: MakePlan = Box::new(move |known| merge::plan(known, &early, &mut String::new));
+    let steps = [
+        (change(json!([]), json!({"active_leaf":"b"})), 2),
+        (reply("other", "c"), 2),
+        (change(json!([]), json!({"active_leaf":null})), 4),
+        (Change { now: now(), base_revision: None, make_plan: early }, 5),
+        (reply("r", "b"), 3),
+        (saying("d"), 4),
+    ];
+    for (number, (step, shown)) in steps.into_iter().enumerate() {
+        commit(&mut document, &disk, vec![step]).remove(0).unwrap();
+        assert_eq!(document.summary().stats.total_messages, shown, "step {number}");
+        assert_eq!(*document.summary(), document.session().summary(), "step {number}");
+        assert_eq!(memory(&open(&disk)), memory(&document), "step {number}");
     }
 }
 
@@ -406,6 +453,22 @@ fn what_another_program_wrote_between_two_saves_is_kept_and_ours_too() {
 }
 
 #[test]
+fn what_another_program_made_unreadable_is_copied_and_written_anew_from_memory() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    disk.put(&path(), b"gone");
+    document.refresh(&disk).unwrap();
+    assert_eq!((ids(&document), document.can_be_forgotten()), (vec!["a"], false));
+    assert!(document.complaint().is_some());
+    assert_eq!(text(&disk), "gone", "reading writes nothing");
+    say(&mut document, &disk, "a").unwrap();
+    assert_eq!(disk.read(&layout::damaged_copy(&path(), 1)).unwrap().0, b"gone");
+    assert_eq!(memory(&open(&disk)), memory(&document));
+    assert!(document.can_be_forgotten());
+}
+
+#[test]
 fn a_file_that_is_gone_is_not_made_anew() {
     let disk = disk();
     let mut document = Document::create(&disk, &path(), empty()).unwrap();
@@ -427,6 +490,210 @@ fn create_refuses_a_file_that_is_there_and_leaves_none_that_is_not_safe() {
     }
 }
 
+/// A save of one message.
+fn saying(id: &str) -> Change {
+    change(json!([{"id":id,"role":"user","content":format!("words of {id}")}]), json!({}))
+}
+
+/// A save that names a parent that is not there.
+fn contradicting() -> Change {
+    change(json!([{"id":"x","parent_id":"nobody","role":"user","content":"x"}]), json!({}))
+}
+
+/// All that a document knows, to be compared.
+fn memory(document: &Document) -> String {
+    let positions: BTreeMap<&String, &usize> = document.positions.iter().collect();
+    let Document { revision, last_updated, trails, summary, .. } = document;
+    format!("{:?}", (document.session(), positions, revision, last_updated, trails, summary))
+}
+
+fn revisions(answers: &[Result<Saved, StoreError>]) -> Vec<u64> {
+    answers.iter().map(|answer| answer.as_ref().unwrap().revision).collect()
+}
+
+#[test]
+fn a_round_of_saves_is_one_write_and_each_has_its_own_revision() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    let (syncs, written) = (disk.syncs(), disk.written());
+    let mut changes: Vec<Change> = ["b", "c", "b", "d"].into_iter().map(saying).collect();
+    changes[0].base_revision = Some(1);
+    changes[1].base_revision = Some(1);
+    let answers = commit(&mut document, &disk, changes);
+    assert_eq!(disk.syncs() - syncs, 1);
+    assert!(disk.written() - written < 1024);
+    assert_eq!(revisions(&answers), [2, 3, 3, 4], "the second b has nothing to do");
+    let merged: Vec<bool> = answers.iter().map(|answer| answer.as_ref().unwrap().merged).collect();
+    assert_eq!(merged, [false, true, false, false]);
+    let saved_at = |place: usize| answers[place].as_ref().unwrap().saved_at.as_str();
+    assert_eq!((saved_at(0), saved_at(3)), ("2026-02-09T22:00:00.001Z", "2026-02-09T22:00:00.003Z"));
+    let session = document.session();
+    let revs: Vec<u64> = session.messages.iter().map(|message| message.rev).collect();
+    assert_eq!((revs, session.revision, session.last_updated.as_str()), (vec![1, 2, 3, 4], 4, saved_at(3)));
+    assert_eq!(session.shown().len(), 4, "each follows the one before it");
+    assert_eq!(memory(&open(&disk)), memory(&document));
+}
+
+#[test]
+fn who_cannot_be_helped_does_not_disturb_the_others_of_a_round() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    let panicking: MakePlan = Box::new(|_| panic!("in a plan, which this test wants"));
+    let changes = vec![
+        saying("a"),
+        contradicting(),
+        Change { now: now(), base_revision: None, make_plan: panicking },
+        saying("b"),
+        change(json!([]), json!({"title":"T"})),
+        saying("c"),
+        saying("b"),
+    ];
+    let (syncs, answers) = (disk.syncs(), commit(&mut document, &disk, changes));
+    assert_eq!(disk.syncs() - syncs, 3, "what is appended before the title, the title, what is appended after it");
+    assert!(matches!(answers[1], Err(StoreError::Invalid(_))));
+    assert!(matches!(answers[2], Err(StoreError::Unreadable(_))));
+    let of_the_others: Vec<u64> = answers.into_iter().filter_map(Result::ok).map(|saved| saved.revision).collect();
+    assert_eq!(of_the_others, [1, 2, 3, 4, 4]);
+    assert_eq!(ids(&document), ["a", "b", "c"]);
+    assert_eq!(memory(&open(&disk)), memory(&document));
+}
+
+/// Rounds that write in each way that there is, and how many messages and which title they leave.
+fn rounds() -> [(Vec<Change>, usize, Option<&'static str>); 4] {
+    [
+        (vec![saying("b"), saying("c")], 3, None),
+        (vec![saying("b"), contradicting(), saying("b"), change(json!([]), json!({"title":"T"}))], 2, Some("T")),
+        (vec![change(json!([]), json!({"title":"T"})), saying("b"), saying("c")], 3, Some("T")),
+        (
+            vec![
+                saying("b"),
+                change(json!([{"id":"a","role":"user","content":"words of a","metadata":{"n":1}}]), json!({})),
+            ],
+            2,
+            None,
+        ),
+    ]
+}
+
+/// Tries rounds on a disk that `spoil`s them in some way, which `heal` ends: those that were refused left no trace, those that were
+/// acknowledged are there, and all can be sent again.
+fn try_rounds(spoil: impl Fn(&SimulatedDisk), heal: impl Fn(&SimulatedDisk)) -> usize {
+    let mut refused = 0;
+    for which in 0..rounds().len() {
+        let disk = disk();
+        let mut document = Document::create(&disk, &path(), empty()).unwrap();
+        say(&mut document, &disk, "a").unwrap();
+        let held = Arc::clone(document.session());
+        let before = (text(&disk), memory(&document));
+        spoil(&disk);
+        let answers = commit(&mut document, &disk, rounds().into_iter().nth(which).unwrap().0);
+        heal(&disk);
+        let acknowledged = answers.iter().filter_map(|answer| answer.as_ref().ok()).map(|saved| saved.revision).max();
+        let failed = answers.iter().any(|answer| matches!(answer, Err(StoreError::Unwritable(_))));
+        refused += usize::from(failed);
+        if let Some(revision) = acknowledged {
+            let read = open(&disk);
+            assert!(read.session().revision >= revision && document.session().revision >= revision);
+            assert!(read.session().messages.len() >= document.session().messages.len());
+        } else if !matches!(document.form, Form::Own { .. }) {
+            assert_eq!(memory(&document), before.1, "round {which}");
+        } else if document.settled {
+            assert_eq!((text(&disk), memory(&document)), before, "round {which}");
+        }
+        assert_eq!(held.messages.len(), 1, "what was handed out stays as it was");
+        let (again, messages, title) = rounds().into_iter().nth(which).unwrap();
+        let contradict = again.len() - usize::from(which == 1);
+        let answers = commit(&mut document, &disk, again);
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), contradict, "{answers:?}");
+        let read = open(&disk);
+        assert_eq!(memory(&read), memory(&document));
+        assert_eq!((read.session().messages.len(), read.summary().title.as_deref()), (messages, title));
+        assert_eq!(disk.files(), [path()], "round {which}");
+    }
+    refused
+}
+
+#[test]
+fn a_round_during_which_any_operation_fails_can_be_sent_again() {
+    let mut refused = 0;
+    for first in 0..24 {
+        for count in [1, 2, u64::MAX] {
+            for partial in [0, 1, 100, usize::MAX] {
+                refused += try_rounds(
+                    |disk| disk.fail_operations(first, count, partial),
+                    |disk| disk.fail_operations(0, 0, 0),
+                );
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
+
+#[test]
+fn a_round_on_a_disk_with_room_for_any_number_of_bytes_can_be_sent_again() {
+    let refused: Vec<usize> =
+        (0..900).map(|free| try_rounds(|disk| disk.run_full(Some(free)), |disk| disk.run_full(None))).collect();
+    assert_eq!((refused.first(), refused.last()), (Some(&4), Some(&0)), "from none of the rounds to all of them");
+}
+
+#[test]
+fn who_has_nothing_to_do_is_refused_with_those_on_whom_it_relies() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    // The write succeeds, but not its sync.
+    disk.fail_operations(1, 1, 0);
+    let answers = commit(&mut document, &disk, vec![saying("a"), saying("a")]);
+    assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Unwritable(_)))), "{answers:?}");
+    assert!(ids(&document).is_empty());
+}
+
+#[test]
+fn a_round_is_planned_anew_when_another_program_writes_in_between() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    let theirs = text(&disk).replace(
+        "\n],",
+        ",\n{\"id\":\"t\",\"parent_id\":\"a\",\"role\":\"user\",\"content\":\"theirs\",\"timestamp\":\"\"}\n],",
+    );
+    let mut last = saying("c");
+    let (other, mut plan, mut asked) = (disk.clone(), last.make_plan, 0);
+    last.make_plan = Box::new(move |known| {
+        asked += 1;
+        if asked == 1 {
+            other.put(&path(), theirs.as_bytes());
+        }
+        plan(known)
+    });
+    let answers = commit(&mut document, &disk, vec![saying("b"), last]);
+    assert_eq!(revisions(&answers), [2, 3]);
+    assert_eq!(ids(&document), ["a", "t", "b", "c"]);
+    assert_eq!(document.session().shown().len(), 4, "b follows what the other program wrote");
+    assert_eq!(memory(&open(&disk)), memory(&document));
+}
+
+#[test]
+fn a_save_copies_nothing_while_somebody_holds_the_session() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    let held = Arc::clone(document.session());
+    for id in ["b", "c"] {
+        say(&mut document, &disk, id).unwrap();
+    }
+    assert!(Arc::ptr_eq(&held, &document.base) && document.joined.get().is_none(), "no copy");
+    assert_eq!((held.messages.len(), document.revision()), (1, 3));
+    assert_eq!(ids(&document), ["a", "b", "c"]);
+    assert_eq!(memory(&open(&disk)), memory(&document));
+    say(&mut document, &disk, "d").unwrap();
+    assert_eq!(document.added.len(), 0, "the copy that was asked for is the session now");
+    drop(held);
+    let base = Arc::as_ptr(&document.base);
+    say(&mut document, &disk, "e").unwrap();
+    assert_eq!((Arc::as_ptr(&document.base), ids(&document)), (base, vec!["a", "b", "c", "d", "e"]));
+}
+
 /// Something that happens to a session.
 #[derive(Clone, Debug)]
 enum Step {
@@ -436,6 +703,8 @@ enum Step {
     Post(usize),
     Title(u8),
     Hide(usize),
+    /// Saves that are carried out together, and at which operation the power goes meanwhile, if it does.
+    Round(Vec<Part>, Option<(u64, usize, u64)>),
     /// The server is killed and starts again.
     Kill,
     /// The disk fails for some operations.
@@ -453,8 +722,30 @@ enum Step {
     },
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+/// A save of a round.
+#[derive(Clone, Debug)]
+enum Part {
+    Say(usize),
+    /// The one before it once more.
+    Again,
+    /// It contradicts itself.
+    Contradict,
+    Title(u8),
+}
+
+fn any_part() -> impl Strategy<Value = Part> {
     prop_oneof![
+        6 => (0usize..1500).prop_map(Part::Say),
+        1 => Just(Part::Again),
+        1 => Just(Part::Contradict),
+        1 => any::<u8>().prop_map(Part::Title),
+    ]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let power_loss = prop::option::of((0u64..12, 0usize..3000, any::<u64>()));
+    prop_oneof![
+        4 => (prop::collection::vec(any_part(), 2..6), power_loss).prop_map(|(parts, loss)| Step::Round(parts, loss)),
         4 => prop::collection::vec(0usize..1500, 1..4).prop_map(Step::Say),
         1 => (0usize..800).prop_map(Step::Post),
         1 => any::<u8>().prop_map(Step::Title),
@@ -509,7 +800,7 @@ impl Acknowledged {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: fuzz_cases(2_000), ..ProptestConfig::default() })]
 
     #[test]
     fn every_acknowledged_message_is_read_back(steps in prop::collection::vec(any_step(), 1..24)) {
@@ -548,6 +839,51 @@ proptest! {
                     let message = &messages[which % messages.len()];
                     let patch = json!([{"id":message.id,"role":"user","content":message.content,"metadata":{"hidden":true}}]);
                     save(&mut document, &disk, patch, json!({}))
+                }
+                Step::Round(parts, power_loss) => {
+                    let mut saves: Vec<(Value, Option<Value>)> = Vec::new();
+                    for part in parts {
+                        let save = match part {
+                            Part::Say(size) => {
+                                (json!([{"id":name(),"role":"user","content":"r".repeat(size)}]), None)
+                            }
+                            Part::Again => saves.last().cloned().unwrap_or((json!([]), None)),
+                            Part::Contradict => {
+                                (json!([{"id":"x","parent_id":"nobody","role":"user","content":"x"}]), None)
+                            }
+                            Part::Title(title) => (json!([]), Some(json!(title))),
+                        };
+                        tried_titles.extend(save.1.clone());
+                        saves.push(save);
+                    }
+                    let changes = saves.iter().map(|(messages, title)| {
+                        let metadata = title.as_ref().map_or(json!({}), |title| json!({"title":title}));
+                        change(messages.clone(), metadata)
+                    });
+                    if let Some((after, partial, _)) = power_loss {
+                        disk.fail_operations(after, u64::MAX, partial);
+                    }
+                    let answers = commit(&mut document, &disk, changes.collect());
+                    let mut last = 0;
+                    for ((messages, title), answer) in saves.iter().zip(answers) {
+                        let Ok(saved) = answer else { continue };
+                        prop_assert!(last <= saved.revision && saved.revision <= document.session().revision);
+                        last = saved.revision;
+                        for message in messages.as_array().unwrap() {
+                            let text = |field: &str| message[field].as_str().unwrap().to_owned();
+                            acknowledged.contents.insert(text("id"), text("content"));
+                        }
+                        if title.is_some() {
+                            acknowledged.title.clone_from(title);
+                        }
+                    }
+                    if let Some((_, _, seed)) = power_loss {
+                        disk.lose_power(chooser(seed));
+                        document = open(&disk);
+                    }
+                    acknowledged.check(&document, &tried_titles)?;
+                    prop_assert_eq!(document.summary(), &document.session().summary());
+                    continue;
                 }
                 Step::Kill => {
                     document = open(&disk);
@@ -600,5 +936,104 @@ proptest! {
                 prop_assert_eq!(read.session().messages.len(), known + 1);
             }
         }
+    }
+}
+
+/// How many cases a fuzzed reader is tried with; `VERBATIM_FUZZ_CASES` says how many more.
+fn fuzz_cases(usual: u32) -> u32 {
+    std::env::var("VERBATIM_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
+}
+
+/// What may happen to the bytes of a file.
+#[derive(Clone, Debug)]
+enum Harm {
+    Cut(prop::sample::Index),
+    Remove(prop::sample::Index, usize),
+    Repeat(prop::sample::Index, usize),
+    Put(prop::sample::Index, &'static str),
+    Flip(prop::sample::Index, u8),
+}
+
+fn any_harm() -> impl Strategy<Value = Harm> {
+    let place = any::<prop::sample::Index>;
+    let fragments = [
+        "\n",
+        ",\n",
+        "]",
+        "}",
+        "{",
+        "\"",
+        "\\ud800",
+        "null",
+        "[[[[",
+        "\u{FEFF}",
+        "\"parent_id\":\"x\",",
+        "\"format\":7,",
+        "\"id\":\"\",",
+        "\"messages\":[",
+        "]}",
+        "1e999",
+        "\0",
+    ];
+    prop_oneof![
+        place().prop_map(Harm::Cut),
+        (place(), 1..600_usize).prop_map(|(at, length)| Harm::Remove(at, length)),
+        (place(), 1..600_usize).prop_map(|(at, length)| Harm::Repeat(at, length)),
+        (place(), prop::sample::select(fragments.to_vec())).prop_map(|(at, text)| Harm::Put(at, text)),
+        (place(), any::<u8>()).prop_map(|(at, byte)| Harm::Flip(at, byte)),
+    ]
+}
+
+fn harm(bytes: &mut Vec<u8>, harm: &Harm) {
+    let end = |at: usize, length: usize, bytes: &[u8]| (at + length).min(bytes.len());
+    match harm {
+        Harm::Cut(at) => bytes.truncate(at.index(bytes.len() + 1)),
+        Harm::Put(at, text) => {
+            let at = at.index(bytes.len() + 1);
+            bytes.splice(at..at, text.bytes());
+        }
+        _ if bytes.is_empty() => {}
+        Harm::Remove(at, length) => {
+            let at = at.index(bytes.len());
+            bytes.drain(at..end(at, *length, bytes));
+        }
+        Harm::Repeat(at, length) => {
+            let at = at.index(bytes.len());
+            let piece = bytes[at..end(at, *length, bytes)].to_vec();
+            bytes.splice(at..at, piece);
+        }
+        Harm::Flip(at, byte) => {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: fuzz_cases(2_000), ..ProptestConfig::default() })]
+
+    /// Real files, harmed: they are refused, or read always in the same way, and what was read is whole when it is written anew.
+    #[test]
+    fn harmed_files_are_refused_or_read_and_written_without_loss(
+        number in 0..400_u64,
+        harms in prop::collection::vec(any_harm(), 1..5),
+    ) {
+        let generated = verbatim_corpus::Corpus { seed: 11 }.session(number);
+        let id: SessionId = generated.id.parse().unwrap();
+        let mut bytes = generated.text.into_bytes();
+        bytes.truncate(60_000);
+        harms.iter().for_each(|one| harm(&mut bytes, one));
+        let Ok(reading) = format::read(&bytes, &id, now()) else { return Ok(()) };
+        let again = format::read(&bytes, &id, now()).unwrap();
+        prop_assert_eq!(&reading.session, &again.session);
+        let ids: std::collections::HashSet<&str> = reading.session.messages.iter().map(|message| message.id.as_str()).collect();
+        prop_assert_eq!(ids.len(), reading.session.messages.len());
+        let written = whole(&reading.session).unwrap().0;
+        let read = format::read(&written, &id, now()).unwrap();
+        prop_assert!(matches!(read.state, State::Own { .. }), "{:?}", read.state);
+        // As JSON: a part in which a key stood twice was kept as it was found, and is a plain one when it is written.
+        let plain = |session: &Session| json!([session.user_name, session.started_at, session.last_updated, session.metadata,
+            session.messages, session.revision, session.extra]);
+        prop_assert!(plain(&read.session) == plain(&reading.session), "{}", String::from_utf8_lossy(&bytes));
     }
 }

@@ -41,13 +41,24 @@ fn save(messages: Value) -> Save {
     }
 }
 
+/// The plan for a save, which is the same wherever the session ends and what was appended to it begins.
 fn plan_of(session: &Session, save: &Save) -> Result<Plan, StoreError> {
-    let mut count = session.messages.len();
-    let mut new_id = || {
-        count += 1;
-        format!("new{count}")
+    let positions = positions(session);
+    let plan_split_at = |split: usize| {
+        let mut count = session.messages.len();
+        let mut new_id = || {
+            count += 1;
+            format!("new{count}")
+        };
+        let (kept, added) = session.messages.split_at(split);
+        let session = Session { messages: kept.to_vec(), ..session.clone() };
+        plan(Indexed { session: &session, added, positions: &positions }, save, &mut new_id)
     };
-    plan(Indexed { session, positions: &positions(session) }, save, &mut new_id)
+    let whole = plan_split_at(session.messages.len());
+    for split in [0, session.messages.len() / 2] {
+        assert_eq!(format!("{:?}", plan_split_at(split)), format!("{whole:?}"));
+    }
+    whole
 }
 
 /// Applies a save, checks that the same save has then nothing to do, and returns what was appended as (parent, content).
@@ -321,15 +332,11 @@ proptest! {
     #[test]
     fn any_save_repeated_changes_nothing_and_none_removes_anything(saves in prop::collection::vec(any_save(), 1..6)) {
         let mut session = session(json!([]));
-        let mut count = 0;
         for save in saves {
-            let mut new_id = || { count += 1; format!("new{count}") };
             let before = session.clone();
-            let Ok(plan1) = plan(Indexed { session: &session, positions: &positions(&session) }, &save, &mut new_id) else {
-                continue;
-            };
-            plan1.apply(&mut session);
-            let again = plan(Indexed { session: &session, positions: &positions(&session) }, &save, &mut new_id).unwrap();
+            let Ok(plan) = plan_of(&session, &save) else { continue };
+            plan.apply(&mut session);
+            let again = plan_of(&session, &save).unwrap();
             prop_assert!(again.is_empty(), "{:?}\nagain does {:?}\non {:?}", save, again, session);
             prop_assert_eq!(positions(&session).len(), session.messages.len(), "an id is there twice");
             for (old, new) in before.messages.iter().zip(&session.messages) {
@@ -380,10 +387,10 @@ fn a_reply_does_not_call_back_whoever_looks_at_another_branch() {
     session.metadata.insert("active_leaf".into(), json!("other"));
     let reply: Message = serde_json::from_value(message("r", Some("u1"), "assistant", "late")).unwrap();
     let known = positions(&session);
-    let plan = plan_reply(Indexed { session: &session, positions: &known }, &reply);
+    let plan = plan_reply(Indexed { session: &session, added: &[], positions: &known }, &reply);
     assert!(plan.only_appends(), "the leaf stays");
     session.metadata.insert("active_leaf".into(), json!("a1"));
-    let plan = plan_reply(Indexed { session: &session, positions: &known }, &reply);
+    let plan = plan_reply(Indexed { session: &session, added: &[], positions: &known }, &reply);
     assert_eq!(plan.metadata.map(|metadata| metadata.contains_key("active_leaf")), Some(false));
 }
 
