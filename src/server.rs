@@ -31,6 +31,9 @@ use tokio::net::TcpListener;
 /// How long open connections may take to end after the running replies have been kept.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
+/// How long a session to which nobody saves is kept in memory, where there is room.
+const IDLE_TIME: Duration = Duration::from_secs(240);
+
 /// The name of the pages' script and style files.
 const OUTPUT_NAME: &str = "verbatim";
 
@@ -41,7 +44,7 @@ const OUTPUT_NAME: &str = "verbatim";
 pub async fn serve(options: ServeOptions) -> Result<(), String> {
     let site = site_dir(options.site_dir.as_deref())?;
     let data_dir = options.data_dir.clone();
-    let store: Arc<dyn SessionStore> = Arc::new(
+    let store = Arc::new(
         tokio::task::spawn_blocking(move || FileStore::open(&data_dir))
             .await
             .map_err(|error| format!("The data directory could not be opened: {error}."))?
@@ -53,6 +56,15 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
             })?,
     );
     let assistant = assistant::named_by(&options)?;
+    tokio::spawn({
+        let store = FileStore::clone(&store);
+        async move {
+            loop {
+                tokio::time::sleep(IDLE_TIME / 4).await;
+                store.forget_idle(IDLE_TIME);
+            }
+        }
+    });
     let listener = TcpListener::bind(options.addr).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => format!(
             "Port {} is taken by another program. Stop that one, or choose another port with --addr {}:PORT.",
@@ -62,7 +74,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
         _ => format!("Cannot listen on {}: {error}.", options.addr),
     })?;
     let addr = listener.local_addr().map_err(|error| format!("Cannot listen on {}: {error}.", options.addr))?;
-    let state = AppState::new(store, assistant.clone(), leptos_options(&site, addr), &options);
+    let state = AppState::new(store.clone(), assistant.clone(), leptos_options(&site, addr), &options);
     let replies = state.replies.clone();
     let recovered = replies.recover().await.map_err(|error| error.to_string())?;
     if recovered > 0 {
@@ -79,6 +91,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
             tracing::info!("stopping: keeping what running replies have so far");
             replies.shutdown().await;
             assistant.close().await;
+            store.close().await;
             // The receiver lives as long as `serve`.
             stopped.send_replace(true);
         }
@@ -147,7 +160,8 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
         Ok(ready) => ready.model,
         Err(error) => error.code.as_str().to_owned(),
     };
-    Json(json!({"status": "ok", "sessions": health.sessions, "index": health.index, "assistant": assistant}))
+    let index = health.index.as_str();
+    Json(json!({"status": "ok", "sessions": health.sessions, "index": index, "assistant": assistant}))
 }
 
 /// Says how long an answer may be kept. A file whose name holds a hash of its content never changes.

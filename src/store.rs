@@ -3,13 +3,14 @@
 //! Nothing above this module may assume files: a second store, on PostgreSQL, is coming.
 
 mod disk;
+pub mod doctor;
 mod document;
 mod file_store;
 mod index;
 mod layout;
 mod lock;
 mod merge;
-mod search;
+mod text;
 
 pub use file_store::FileStore;
 
@@ -44,14 +45,26 @@ pub trait SessionStore: Send + Sync {
     /// One page of summaries, newest `last_updated` first, with the counts.
     async fn list(&self, request: &ListRequest) -> Result<Listing, StoreError>;
 
-    /// The ids that a search finds, newest first; an empty query finds all.
-    async fn find(&self, query: &Query, kind: Option<Kind>) -> Result<Vec<SessionId>, StoreError>;
+    /// The ids that a search finds, newest first; an empty query finds all that are kept, archived ones too. The zone is the
+    /// caller's, in minutes east of UTC, for days in the query.
+    async fn find(
+        &self,
+        query: &Query,
+        kind: Option<Kind>,
+        utc_offset_minutes: i32,
+    ) -> Result<Vec<SessionId>, StoreError>;
 
     /// Puts a session into the trash.
     async fn delete(&self, id: &SessionId) -> Result<(), StoreError>;
 
     /// Takes a session out of the trash.
     async fn restore(&self, id: &SessionId) -> Result<(), StoreError>;
+
+    /// Removes deleted sessions for good: those that are named, or all of them. Returns how many there were.
+    async fn empty_trash(&self, ids: Option<&[SessionId]>) -> Result<u64, StoreError>;
+
+    /// Writes what is still to be written of the index; nothing is asked of the store afterwards.
+    async fn close(&self);
 
     /// How many sessions are kept and what the index is doing.
     async fn health(&self) -> Health;
@@ -140,6 +153,41 @@ pub enum Sort {
     Newest,
     /// Oldest `started_at` first.
     Oldest,
+    /// For a search: what fits best, among the newest few thousand that it finds.
+    Best,
+}
+
+/// What the index of a store is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IndexState {
+    /// It agrees with what is kept.
+    #[default]
+    Ready,
+    /// It is being compared with what is kept.
+    Checking {
+        /// Sessions compared so far.
+        done: u64,
+        /// Sessions to be compared.
+        total: u64,
+    },
+    /// It is being built; what is not in it yet is not in lists either.
+    Rebuilding {
+        /// Sessions taken up so far.
+        done: u64,
+        /// Sessions to be taken up.
+        total: u64,
+    },
+}
+
+impl IndexState {
+    /// `ready`, `checking` or `rebuilding`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IndexState::Ready => "ready",
+            IndexState::Checking { .. } => "checking",
+            IndexState::Rebuilding { .. } => "rebuilding",
+        }
+    }
 }
 
 /// One page of the list and the counts.
@@ -161,6 +209,8 @@ pub struct Listing {
     pub total_messages: u64,
     /// Where the next page begins, if there is one.
     pub next_cursor: Option<String>,
+    /// What the index was doing: unless it is ready, something may be missing.
+    pub index: IndexState,
 }
 
 /// What `/health` tells of the store.
@@ -168,8 +218,8 @@ pub struct Listing {
 pub struct Health {
     /// Sessions kept.
     pub sessions: u64,
-    /// `ready`, `checking` or `rebuilding`.
-    pub index: &'static str,
+    /// What the index is doing.
+    pub index: IndexState,
 }
 
 /// The first line of a running reply's journal: what is needed to fold it into its session.

@@ -67,6 +67,20 @@ pub struct Listed {
     pub offset: u64,
     /// For the next page, if there is one.
     pub next_cursor: Option<String>,
+    /// Present while the index is being compared with the files or built: until then something may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indexing: Option<Indexing>,
+}
+
+/// How far the index is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Indexing {
+    /// `checking` or `rebuilding`.
+    pub state: String,
+    /// Sessions done.
+    pub done: u64,
+    /// Sessions to be done.
+    pub total: u64,
 }
 
 /// The answer of [`save`].
@@ -155,4 +169,11 @@ pub async fn delete(session_id: SessionId) -> Result<Success, AppError> {
 pub async fn restore(session_id: SessionId) -> Result<Success, AppError> {
     use crate::server::state::AppState;
     expect_context::<AppState>().sessions.restore(&session_id).await
+}
+
+/// Removes sessions from the trash for good: those that are named, or all.
+#[server(prefix = "/api", endpoint = "sessions/empty_trash", input = JsonBody, output = Json)]
+pub async fn empty_trash(#[server(default)] session_ids: Option<Vec<SessionId>>) -> Result<Success, AppError> {
+    use crate::server::state::AppState;
+    expect_context::<AppState>().sessions.empty_trash(session_ids).await
 }

@@ -43,6 +43,19 @@ pub struct Modes {
     pub web_search: bool,
 }
 
+impl Modes {
+    /// What either allows.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { commander: self.commander || other.commander, web_search: self.web_search || other.web_search }
+    }
+
+    /// Whether it allows nothing.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One turn. Its content never changes once it is complete; its metadata may.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {

@@ -1,7 +1,7 @@
 //! One conversation, its id, its counts, and the row that stands for it in a list.
 
 use super::Object;
-use super::message::{Message, Role};
+use super::message::{Message, Modes, Role};
 use super::tree;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -186,8 +186,10 @@ impl Session {
         let shown = self.shown();
         let mut stats = Stats::default();
         let mut tools: Vec<String> = Vec::new();
+        let mut modes = Modes::default();
         for message in &shown {
             stats.add(message);
+            modes = modes.or(message.modes().unwrap_or_default());
             for tool in message.tools_used() {
                 if !tools.contains(&tool.name) {
                     tools.push(tool.name);
@@ -215,6 +217,7 @@ impl Session {
             stats,
             preview,
             tools,
+            modes,
             tags: self
                 .metadata
                 .get("tags")
@@ -249,6 +252,9 @@ pub struct Summary {
     pub preview: String,
     /// Names of the tools used on the shown path, each once, in the order of first use.
     pub tools: Vec<String>,
+    /// What the assistant was allowed in some message of the shown path.
+    #[serde(default, skip_serializing_if = "Modes::is_none")]
+    pub modes: Modes,
     /// `metadata.tags`.
     pub tags: Vec<String>,
     /// `metadata.pinned`.

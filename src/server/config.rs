@@ -18,9 +18,35 @@ pub struct CommandLine {
 
 /// What the program can do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them in a process")]
 pub enum Command {
     /// Serve the pages and the API (what happens without a command, too)
     Serve(ServeOptions),
+    /// Check every session file and the index, and repair what can be repaired. Exit status: 0 all is well, 1 something was
+    /// repaired, 2 something remains, 3 it could not be checked
+    Doctor(DoctorOptions),
+    /// Build the index anew from the session files
+    Reindex(DataOptions),
+}
+
+/// The options of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorOptions {
+    /// Which data directory.
+    #[command(flatten)]
+    pub data: DataOptions,
+
+    /// Only look, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The options of commands that work on a data directory which no server is using.
+#[derive(Clone, Debug, Args)]
+pub struct DataOptions {
+    /// Where sessions are kept; no server may be using it
+    #[arg(long, env = "VERBATIM_DATA_DIR", default_value = "memory", value_name = "DIR")]
+    pub data_dir: PathBuf,
 }
 
 /// The options of the server.

@@ -1,14 +1,14 @@
 //! start, load, list, save, delete, restore and what an export needs.
 
 use super::replies::Replies;
-use crate::api::sessions::{Listed, Loaded, Running, SaveAnswer, Started, Success};
+use crate::api::sessions::{Indexing, Listed, Loaded, Running, SaveAnswer, Started, Success};
 use crate::error::{AppError, ErrorCode};
 use crate::export::document::SessionDocument;
 use crate::model::message::MessageInput;
 use crate::model::query::Query;
 use crate::model::session::{Kind, SessionId};
 use crate::model::{Object, time};
-use crate::store::{Health, ListRequest, NewSession, Save, SessionStore, Sort};
+use crate::store::{Health, IndexState, ListRequest, NewSession, Save, SessionStore, Sort};
 use chrono::Utc;
 use serde_json::Value;
 use std::sync::Arc;
@@ -110,12 +110,10 @@ impl Sessions {
         let sort = match input.sort.as_deref() {
             None | Some("" | "newest") => Sort::Newest,
             Some("oldest") => Sort::Oldest,
-            Some(_) => return Err(AppError::invalid("The field `sort` must be `newest` or `oldest`.")),
+            Some("best") => Sort::Best,
+            Some(_) => return Err(AppError::invalid("The field `sort` must be `newest`, `oldest` or `best`.")),
         };
-        let utc_offset_minutes = input.utc_offset_minutes.unwrap_or(0);
-        if utc_offset_minutes.abs() > MAX_UTC_OFFSET_MINUTES {
-            return Err(AppError::invalid("The field `utc_offset_minutes` must be from -840 to 840."));
-        }
+        let utc_offset_minutes = checked_utc_offset(input.utc_offset_minutes)?;
         let request = ListRequest {
             query: checked_query(input.query.as_deref())?,
             kind: input.kind,
@@ -138,6 +136,12 @@ impl Sessions {
             limit,
             offset,
             next_cursor: page.next_cursor,
+            indexing: match page.index {
+                IndexState::Ready => None,
+                IndexState::Checking { done, total } | IndexState::Rebuilding { done, total } => {
+                    Some(Indexing { state: page.index.as_str().to_owned(), done, total })
+                }
+            },
         })
     }
 
@@ -187,8 +191,21 @@ impl Sessions {
     }
 
     /// The sessions that a search finds, newest first.
-    pub async fn find(&self, query: Option<&str>, kind: Option<Kind>) -> Result<Vec<SessionId>, AppError> {
-        Ok(self.store.find(&checked_query(query)?, kind).await?)
+    pub async fn find(
+        &self,
+        query: Option<&str>,
+        kind: Option<Kind>,
+        utc_offset_minutes: Option<i32>,
+    ) -> Result<Vec<SessionId>, AppError> {
+        let utc_offset_minutes = checked_utc_offset(utc_offset_minutes)?;
+        Ok(self.store.find(&checked_query(query)?, kind, utc_offset_minutes).await?)
+    }
+
+    /// Removes sessions from the trash for good: those that are named, or all.
+    pub async fn empty_trash(&self, ids: Option<Vec<SessionId>>) -> Result<Success, AppError> {
+        let removed = self.store.empty_trash(ids.as_deref()).await?;
+        let plural = if removed == 1 { "" } else { "s" };
+        Ok(Success { success: true, message: format!("{removed} session{plural} removed for good.") })
     }
 
     /// What the store says of itself.
@@ -238,6 +255,14 @@ fn check_metadata(metadata: &Object) -> Result<(), AppError> {
     Ok(())
 }
 
+fn checked_utc_offset(minutes: Option<i32>) -> Result<i32, AppError> {
+    let minutes = minutes.unwrap_or(0);
+    if minutes.abs() > MAX_UTC_OFFSET_MINUTES {
+        return Err(AppError::invalid("The field `utc_offset_minutes` must be from -840 to 840."));
+    }
+    Ok(minutes)
+}
+
 fn checked_query(query: Option<&str>) -> Result<Query, AppError> {
     let text = query.unwrap_or_default();
     if text.chars().count() > MAX_QUERY_CHARACTERS {
@@ -245,5 +270,5 @@ fn checked_query(query: Option<&str>) -> Result<Query, AppError> {
             "The field `query` must have at most {MAX_QUERY_CHARACTERS} characters."
         )));
     }
-    Ok(Query::parse(text))
+    Query::parse(text).map_err(|error| AppError::invalid(error.0))
 }

@@ -1,29 +1,32 @@
 //! [`SessionStore`] over plain files below one data directory (contracts 2).
 
 mod cache;
+mod commit;
 mod replies;
 
 use self::cache::{Cache, Opened};
 use self::replies::Replies;
 use super::disk::{Disk, RealDisk};
-use super::document::Document;
+use super::document::{Change, Document, MakePlan};
 use super::index::{self, Index};
 use super::layout::{self, Area, Day, Layout};
 use super::lock::DirectoryLock;
-use super::merge::{self, Indexed, Plan};
-use super::{Health, ListRequest, Listing, NewSession, ReplyHead, Save, Saved, SessionStore, Sort, StoreError, search};
+use super::merge;
+use super::{Health, IndexState, ListRequest, Listing, NewSession, ReplyHead, Save, Saved, SessionStore, StoreError};
 use crate::model::message::Message;
 use crate::model::query::Query;
 use crate::model::reply::ReplyEvent;
-use crate::model::session::{Kind, Session, SessionId, Summary};
+use crate::model::session::{Kind, Session, SessionId};
 use crate::model::{Object, time};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// How many bytes of session files are kept in memory, about; parsed they take several times as much.
@@ -48,10 +51,21 @@ impl FileStore {
             check_writable(&disk, &folder).map_err(|error| unusable(&folder, &error))?;
         }
         disk.sync_folder(data_dir).map_err(|error| unusable(data_dir, &error))?;
-        let index = Index::build(&layout, &disk)?;
+        let index = Index::open(&layout, &disk)?;
         let replies = Replies::new(&layout, &disk);
         let cache = Cache::new(CACHE_BYTES);
         Ok(Self { inner: Arc::new(Inner { layout, disk, index, cache, replies, _lock: lock }) })
+    }
+
+    /// Waits until the index agrees with the files as they are when this is called, for `time` at most; says whether it does. This
+    /// blocks.
+    pub fn agree(&self, time: Duration) -> bool {
+        self.inner.index.agree(time)
+    }
+
+    /// What of the index does not agree with itself, one sentence each. This blocks.
+    pub fn check_index(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.index.check()
     }
 
     /// Does blocking work on a thread that may block.
@@ -79,35 +93,30 @@ impl SessionStore for FileStore {
     }
 
     async fn save(&self, id: &SessionId, save: Save) -> Result<Saved, StoreError> {
-        let id = id.clone();
-        self.blocking(move |inner| {
-            let (now, base) = (save.now, save.base_revision);
-            inner.change(&id, now, base, |known| merge::plan(known, &save, &mut || Uuid::new_v4().simple().to_string()))
-        })
-        .await
+        let (now, base_revision) = (save.now, save.base_revision);
+        let make_plan: MakePlan =
+            Box::new(move |known| merge::plan(known, &save, &mut || Uuid::new_v4().simple().to_string()));
+        self.change(id, Change { now, base_revision, make_plan }).await
     }
 
     async fn append_reply(&self, id: &SessionId, message: Message, now: DateTime<Utc>) -> Result<Saved, StoreError> {
-        let id = id.clone();
-        self.blocking(move |inner| inner.change(&id, now, None, |known| Ok(merge::plan_reply(known, &message)))).await
+        let make_plan: MakePlan = Box::new(move |known| Ok(merge::plan_reply(known, &message)));
+        self.change(id, Change { now, base_revision: None, make_plan }).await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Listing, StoreError> {
         let request = request.clone();
-        self.blocking(move |inner| inner.list(&request)).await
+        self.blocking(move |inner| inner.index.list(&request)).await
     }
 
-    async fn find(&self, query: &Query, kind: Option<Kind>) -> Result<Vec<SessionId>, StoreError> {
+    async fn find(
+        &self,
+        query: &Query,
+        kind: Option<Kind>,
+        utc_offset_minutes: i32,
+    ) -> Result<Vec<SessionId>, StoreError> {
         let query = query.clone();
-        self.blocking(move |inner| {
-            inner.index.refresh()?;
-            let mut entries = inner.index.entries(kind, Sort::Newest);
-            if !query.is_empty() {
-                entries.retain(|entry| inner.search(entry, &query).is_some());
-            }
-            Ok(entries.into_iter().map(|entry| entry.id).collect())
-        })
-        .await
+        self.blocking(move |inner| inner.index.find(&query, kind, utc_offset_minutes)).await
     }
 
     async fn delete(&self, id: &SessionId) -> Result<(), StoreError> {
@@ -120,8 +129,23 @@ impl SessionStore for FileStore {
         self.blocking(move |inner| inner.restore(&id)).await
     }
 
+    async fn empty_trash(&self, ids: Option<&[SessionId]>) -> Result<u64, StoreError> {
+        let ids = ids.map(<[SessionId]>::to_vec);
+        self.blocking(move |inner| inner.empty_trash(ids)).await
+    }
+
+    async fn close(&self) {
+        let closed = self.blocking(|inner| {
+            inner.index.close();
+            Ok(())
+        });
+        // It only ends early when the runtime does.
+        let _ = closed.await;
+    }
+
     async fn health(&self) -> Health {
-        Health { sessions: self.inner.index.len() as u64, index: "ready" }
+        let health = self.blocking(|inner| Ok(Health { sessions: inner.index.len(), index: inner.index.state() }));
+        health.await.unwrap_or(Health { sessions: 0, index: IndexState::Ready })
     }
 
     async fn begin_reply(&self, head: &ReplyHead) -> Result<(), StoreError> {
@@ -180,8 +204,9 @@ impl Inner {
         let created = self
             .make_day(Area::Sessions, day)
             .and_then(|()| Document::create(&self.disk, &self.layout.session(Area::Sessions, day, &id), session));
-        let result = created.map(|document| {
-            self.index.put(&id, day, &document);
+        let result = created.map(|mut document| {
+            let written = document.take_written();
+            self.index.put(&id, day, &document, written);
             *opened = Some(Opened { day, document });
         });
         drop(opened);
@@ -195,49 +220,13 @@ impl Inner {
         let mut opened = slot.lock();
         let was_open = opened.is_some();
         let result = self.open_into(id, &mut opened).map(|opened| {
-            self.index.put(id, opened.day, &opened.document);
+            let written = opened.document.take_written();
+            self.index.put(id, opened.day, &opened.document, written);
             Arc::clone(opened.document.session())
         });
         if !was_open {
             *opened = None;
         }
-        drop(opened);
-        self.cache.release(id, slot);
-        result
-    }
-
-    /// Changes a session and says what became of it.
-    fn change(
-        &self,
-        id: &SessionId,
-        now: DateTime<Utc>,
-        base_revision: Option<u64>,
-        mut make_plan: impl FnMut(Indexed<'_>) -> Result<Plan, StoreError>,
-    ) -> Result<Saved, StoreError> {
-        self.with_document(id, |document| {
-            let mut merged = false;
-            document.change(&self.disk, now, |known| {
-                merged = base_revision.is_some_and(|base| base < known.session.revision);
-                make_plan(known)
-            })?;
-            let session = document.session();
-            Ok(Saved { revision: session.revision, saved_at: session.last_updated.clone(), merged })
-        })
-    }
-
-    /// Does something with a session's document, as it is on the disk now, while nobody else does.
-    fn with_document<T>(
-        &self,
-        id: &SessionId,
-        work: impl FnOnce(&mut Document) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let slot = self.cache.slot(id);
-        let mut opened = slot.lock();
-        let result = self.open_into(id, &mut opened).and_then(|opened| {
-            let result = work(&mut opened.document);
-            self.index.put(id, opened.day, &opened.document);
-            result
-        });
         drop(opened);
         self.cache.release(id, slot);
         result
@@ -321,10 +310,7 @@ impl Inner {
         match result? {
             0 if self.places(Area::Trash, id)?.is_empty() => Err(StoreError::NotFound),
             0 => Err(StoreError::Deleted),
-            _ => {
-                self.index.remove(id);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
@@ -339,12 +325,43 @@ impl Inner {
         *opened = None;
         drop(opened);
         self.cache.release(id, slot);
-        if result? == 0 {
-            return Err(StoreError::NotFound);
+        if result? == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+    }
+
+    /// Removes files from the trash, and the copies that damaged or replaced ones left there.
+    fn empty_trash(&self, ids: Option<Vec<SessionId>>) -> Result<u64, StoreError> {
+        let mut removed = HashSet::new();
+        for day in index::days(&self.layout, Area::Trash)? {
+            let folder = self.layout.day(Area::Trash, day);
+            let unwritable = |error: io::Error| StoreError::Unwritable(format!("{}: {error}", folder.display()));
+            let mut is_changed = false;
+            for file in std::fs::read_dir(&folder).map_err(unwritable)?.flatten() {
+                let name = file.file_name();
+                let Some(id) = name.to_str().and_then(layout::session_of_any_file) else { continue };
+                if ids.as_ref().is_some_and(|ids| !ids.contains(&id)) {
+                    continue;
+                }
+                let slot = self.cache.slot(&id);
+                let opened = slot.lock();
+                let result = self.disk.remove(&file.path());
+                drop(opened);
+                self.cache.release(&id, slot);
+                match result {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(error)),
+                    _ => is_changed = true,
+                }
+                if file.path() == self.layout.session(Area::Trash, day, &id) {
+                    self.index.removed(&id, day, Area::Trash);
+                }
+                removed.insert(id);
+            }
+            if is_changed {
+                self.disk.sync_folder(&folder).map_err(unwritable)?;
+                // An empty day is of no use to anybody.
+                let _ = std::fs::remove_dir(&folder);
+            }
         }
-        // Into the list; a file that cannot be read is restored all the same.
-        let _ = self.with_document(id, |_| Ok(()));
-        Ok(())
+        Ok(removed.len() as u64)
     }
 
     /// Moves all files of an id from one area to the other and returns how many there were.
@@ -360,6 +377,7 @@ impl Inner {
                 self.disk.sync_folder(&self.layout.day(from, *day))
             });
             moved.map_err(|error| StoreError::Unwritable(format!("{}: {error}", source.display())))?;
+            self.index.moved(id, *day, from, to);
         }
         Ok(days.len())
     }
@@ -371,42 +389,6 @@ impl Inner {
         }
         let free = (1..=u32::MAX).map(|n| layout::replaced(target, n)).find(|path| path.symlink_metadata().is_err());
         free.map_or(Ok(()), |free| self.disk.rename(target, &free))
-    }
-
-    fn list(&self, request: &ListRequest) -> Result<Listing, StoreError> {
-        self.index.refresh()?;
-        let mut entries = self.index.entries(request.kind, request.sort);
-        if !request.query.is_empty() {
-            entries = entries
-                .into_iter()
-                .filter_map(|mut entry| {
-                    let matches = self.search(&entry, &request.query)?;
-                    entry.summary = Arc::new(Summary { matches, ..Summary::clone(&entry.summary) });
-                    Some(entry)
-                })
-                .collect();
-        }
-        let (mut listing, page) = self.index.page(request, &entries)?;
-        listing.sessions = page.into_iter().map(|entry| Arc::unwrap_or_clone(entry.summary)).collect();
-        Ok(listing)
-    }
-
-    /// Where a query is found in a session; `None` if it is not, or the file cannot be read now.
-    fn search(&self, entry: &index::Entry, query: &Query) -> Option<Vec<crate::model::session::Match>> {
-        let session = match self.cache.peek(&entry.id) {
-            Some(session) => session,
-            None => {
-                let path = self.layout.session(Area::Sessions, entry.day, &entry.id);
-                match Document::open(&self.disk, &path, &entry.id) {
-                    Ok(document) => Arc::clone(document.session()),
-                    Err(error) => {
-                        tracing::warn!(%error, "a session file cannot be searched");
-                        return None;
-                    }
-                }
-            }
-        };
-        search::find(&session, &entry.summary, query)
     }
 }
 

@@ -1,340 +1,467 @@
-//! The list of all sessions, in memory. It is a cache: built from the files at the start, and compared with the folders at
-//! most every second, so that files which somebody puts there by hand appear.
+//! The index of all sessions: rows for lists, counts, and full text. It is a cache: what is true stands in the session files, the
+//! index follows after a save was acknowledged, and can be deleted at any time.
+//!
+//! - `database`: its file; `memory`: what of it is held in memory; `postings`: which texts have which tokens.
+//! - `worker`: the one thread that writes it; `compare`: the thread that compares it with the files.
+//! - `search`: answers lists and searches.
+
+mod compare;
+mod database;
+mod memory;
+mod postings;
+mod search;
+mod worker;
 
 use super::disk::{RealDisk, Stamp};
-use super::document::Document;
-use super::layout::{self, Area, Day, Layout};
-use super::{ListRequest, Listing, Sort, StoreError};
-use crate::model::session::{Kind, SessionId, Summary};
-use crate::model::time;
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, Offset, TimeDelta, Utc};
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use super::document::{Document, Written};
+use super::layout::{Area, Day, Layout};
+use super::{IndexState, ListRequest, Listing, StoreError};
+use crate::model::query::Query;
+use crate::model::session::{Kind, SessionId};
+use crate::store::text;
+use compare::Comparer;
+use database::{Database, FileRow};
+use memory::Memory;
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use worker::Worker;
 
-/// How long the folders are trusted to be as they were.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+pub use compare::days;
 
-/// How many files are read by one thread before a second one helps.
-const ALONE: usize = 16;
+/// How many bytes of new texts wait for the index at most; texts beyond that are read from their files later.
+const MOST_NOTED_BYTES: usize = 16 * 1024 * 1024;
 
-/// A session in the list.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Its name.
-    pub id: SessionId,
-    /// The folder that holds its file.
-    pub day: Day,
-    /// Its row.
-    pub summary: Arc<Summary>,
-    /// Its place in the order by `last_updated`, in microseconds since 1970.
-    updated: i64,
-    /// When it began, if that can be read.
-    started: Option<DateTime<Utc>>,
-}
+/// How many bytes of texts that a comparison read wait for the index at most.
+const MOST_FOUND_BYTES: usize = 8 * 1024 * 1024;
 
-/// All sessions that are kept.
+/// How long a list waits at most for what was saved before it to stand in the index.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
+
+/// The index of one data directory. It is closed, and written to the end, when it is dropped.
 #[derive(Debug)]
 pub struct Index {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the threads of an index share.
+#[derive(Debug)]
+struct Shared {
     layout: Layout,
     disk: RealDisk,
-    state: Mutex<State>,
-    /// When the folders were last compared.
-    checked: Mutex<Option<Instant>>,
+    database: Database,
+    memory: RwLock<Memory>,
+    inbox: Mutex<Inbox>,
+    /// Something came into the inbox.
+    to_worker: Condvar,
+    /// Something was taken out of it, or is wanted from the comparer.
+    to_others: Condvar,
+    progress: Progress,
 }
 
+/// What waits to be taken up.
 #[derive(Debug, Default)]
-struct State {
-    /// Nearly always one file for an id.
-    files: HashMap<SessionId, Vec<FileRow>>,
-    /// Counts what the store told the index.
-    clock: u64,
-    /// The clock at which the store removed an id, until the folders are next compared.
-    removed: HashMap<SessionId, u64>,
+struct Inbox {
+    notes: VecDeque<Note>,
+    note_bytes: usize,
+    /// How many notes were given, and how many of them stand in the index.
+    given: u64,
+    applied: u64,
+    found: VecDeque<Found>,
+    found_bytes: usize,
+    /// How many of what was found the worker has in hand.
+    found_in_work: usize,
+    wanted: HashSet<Wanted>,
+    /// Ends the worker, which then writes all that is pending; the comparer ends before it.
+    stop: bool,
+    stop_comparing: bool,
 }
 
-/// A file as it was last read.
+impl Inbox {
+    /// Whether something that was found is not in the index yet.
+    fn has_found(&self) -> bool {
+        !self.found.is_empty() || self.found_in_work > 0
+    }
+}
+
+/// What the store did to a file.
 #[derive(Debug)]
-struct FileRow {
-    stamp: Stamp,
-    revision: u64,
-    /// `None` for a file that cannot be read; it is not tried again until it changes.
-    entry: Option<Entry>,
-    day: Day,
-    /// The clock at which the store told of it; 0 if it was found.
-    told: u64,
+enum Note {
+    /// It was written, or read in a state that was not known.
+    File(Box<FileRow>, TextNote),
+    /// It was moved into the trash or out of it.
+    Moved { id: SessionId, day: Day, from: Area, to: Area },
+    /// It was removed.
+    Removed { id: SessionId, day: Day, area: Area },
 }
 
-/// A file that a comparison met.
+impl Note {
+    fn id(&self) -> &SessionId {
+        match self {
+            Note::File(row, _) => &row.id,
+            Note::Moved { id, .. } | Note::Removed { id, .. } => id,
+        }
+    }
+}
+
+/// What is known of the texts of a file that was written.
+#[derive(Debug)]
+enum TextNote {
+    /// Messages were added to those that the file had.
+    Grown {
+        /// The file's state before; `None` for a new file.
+        before: Option<Stamp>,
+        /// How many messages it had.
+        from: usize,
+        /// From which message on lines are given: all, where the whole file was written.
+        lines_from: usize,
+        /// Where the lines stand.
+        lines: Vec<(u64, u32)>,
+        /// The texts of the new messages.
+        texts: Vec<String>,
+    },
+    /// All of it was read.
+    Whole {
+        /// Where the lines of the messages stand, if each has one.
+        lines: Vec<(u64, u32)>,
+        /// The texts of all messages.
+        texts: Vec<String>,
+    },
+    /// Nothing; it has to be read.
+    Unknown,
+}
+
+/// What a comparison found out about a file.
+#[derive(Debug)]
 struct Found {
-    id: SessionId,
+    area: Area,
     day: Day,
-    path: PathBuf,
-    stamp: Stamp,
+    id: SessionId,
+    /// The state in which the index knew it when it was looked at.
+    known: Option<Stamp>,
+    /// Its row; `None` if it is gone.
+    row: Option<FileRow>,
+    lines: Vec<(u64, u32)>,
+    texts: Vec<String>,
+}
+
+impl Found {
+    fn bytes(&self) -> usize {
+        512 + self.texts.iter().map(String::len).sum::<usize>() + self.lines.len() * 16
+    }
+}
+
+/// What the comparer is asked to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    /// One file.
+    File(Area, Day, SessionId),
+    /// A file that may just be being written by the store: it is looked at twice.
+    Touched(Area, Day, SessionId),
+    /// All files of a day.
+    Day(Area, Day),
+    /// Everything.
+    All,
+}
+
+/// How far a comparison is.
+#[derive(Debug, Default)]
+struct Progress {
+    is_comparing: AtomicBool,
+    is_rebuilding: AtomicBool,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Progress {
+    fn state(&self) -> IndexState {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (done, total) = (load(&self.done), load(&self.total));
+        match (self.is_comparing.load(Ordering::Relaxed), self.is_rebuilding.load(Ordering::Relaxed)) {
+            (false, _) => IndexState::Ready,
+            (true, false) => IndexState::Checking { done: done.min(total), total },
+            (true, true) => IndexState::Rebuilding { done: done.min(total), total },
+        }
+    }
+
+    fn add(&self, count: u64) {
+        self.done.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// Deletes the index of a data directory that is not open.
+pub fn remove(layout: &Layout) {
+    database::remove(&layout.index());
 }
 
 impl Index {
-    /// Reads all files.
-    pub fn build(layout: &Layout, disk: &RealDisk) -> Result<Self, StoreError> {
-        let index =
-            Self { layout: layout.clone(), disk: disk.clone(), state: Mutex::default(), checked: Mutex::default() };
-        index.refresh()?;
+    /// Opens the index of a data directory and begins to compare it with the files.
+    pub fn open(layout: &Layout, disk: &RealDisk) -> Result<Self, StoreError> {
+        let unusable = |error: rusqlite::Error| {
+            StoreError::Unwritable(format!(
+                "The index {} cannot be used ({error}). Delete it; it is built anew at the next start.",
+                layout.index().display()
+            ))
+        };
+        let (database, connection, memory) = match Self::load(layout) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::warn!(%error, "the index is damaged and is built anew");
+                database::remove(&layout.index());
+                Self::load(layout).map_err(unusable)?
+            }
+        };
+        let is_new = memory.entries().next().is_none();
+        let shared = Arc::new(Shared {
+            layout: layout.clone(),
+            disk: disk.clone(),
+            database,
+            memory: RwLock::new(memory),
+            inbox: Mutex::default(),
+            to_worker: Condvar::new(),
+            to_others: Condvar::new(),
+            progress: Progress::default(),
+        });
+        shared.progress.is_comparing.store(true, Ordering::Relaxed);
+        shared.progress.is_rebuilding.store(is_new, Ordering::Relaxed);
+        let worker = Worker::new(Arc::clone(&shared), connection);
+        let comparer = Comparer::new(Arc::clone(&shared));
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(work)
+                .map_err(|error| StoreError::Unwritable(format!("The index's threads cannot be started: {error}.")))
+        };
+        let index = Self { shared, threads: Mutex::default() };
+        let worker = spawn("index-writer", Box::new(|| worker.run()))?;
+        index.threads().push(worker);
+        let comparer = spawn("index-compare", Box::new(|| comparer.run()))?;
+        index.threads().push(comparer);
         Ok(index)
     }
 
-    /// How many sessions are kept.
-    pub fn len(&self) -> usize {
-        self.state().files.values().filter(|rows| winner(rows).is_some()).count()
+    fn load(layout: &Layout) -> rusqlite::Result<(Database, rusqlite::Connection, Memory)> {
+        let (database, connection) = Database::open(&layout.index())?;
+        let memory = worker::load(&connection)?;
+        Ok((database, connection, memory))
+    }
+
+    /// Writes what is pending and ends the threads. Afterwards nothing is taken up any more.
+    pub fn close(&self) {
+        self.shared.inbox().stop_comparing = true;
+        self.shared.to_others.notify_all();
+        self.shared.to_worker.notify_all();
+        let mut threads = std::mem::take(&mut *self.threads());
+        // The comparer first: the worker takes up what it has found.
+        while let Some(thread) = threads.pop() {
+            if threads.is_empty() {
+                self.shared.inbox().stop = true;
+                self.shared.to_worker.notify_all();
+            }
+            if thread.join().is_err() {
+                tracing::error!("a thread of the index ended early");
+            }
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a document that the store has in hand. `written` is what it wrote since the last time.
+    pub fn put(&self, id: &SessionId, day: Day, document: &Document, written: Written) {
+        let row = FileRow {
+            id: id.clone(),
+            area: Area::Sessions,
+            day,
+            stamp: document.stamp(),
+            revision: document.revision(),
+            summary: Some(document.summary().clone()),
+        };
+        let text = match written {
+            Written::Nothing => return,
+            Written::Unknown => TextNote::Unknown,
+            Written::Messages { before, from, is_whole } => {
+                let lines_from = if is_whole { 0 } else { from };
+                let new = document.messages_from(from);
+                let texts = new.map(|message| text::of_message(message).into_owned()).collect();
+                TextNote::Grown { before, from, lines_from, lines: document.lines_from(lines_from), texts }
+            }
+        };
+        self.shared.note(Note::File(Box::new(row), text));
+    }
+
+    /// Takes note that the store moved a session's files between the areas.
+    pub fn moved(&self, id: &SessionId, day: Day, from: Area, to: Area) {
+        self.shared.note(Note::Moved { id: id.clone(), day, from, to });
+    }
+
+    /// Takes note that the store removed a session's file.
+    pub fn removed(&self, id: &SessionId, day: Day, area: Area) {
+        self.shared.note(Note::Removed { id: id.clone(), day, area });
     }
 
     /// In which folder a session's file was last seen.
     pub fn day(&self, id: &SessionId) -> Option<Day> {
-        self.state().files.get(id).and_then(|rows| winner(rows)).map(|entry| entry.day)
+        let files = self.shared.database.read(|connection| database::files_of_id(connection, Area::Sessions, id));
+        let files = files.map_err(|error| tracing::warn!(%error, "the index cannot be read")).ok()?;
+        files.iter().filter(|file| file.3).max_by_key(|file| (file.2, file.1)).map(|file| file.1)
     }
 
-    /// Notes what the store wrote or read, unless it is known.
-    pub fn put(&self, id: &SessionId, day: Day, document: &Document) {
-        let mut state = self.state();
-        let known = state.files.get(id).is_some_and(|rows| {
-            rows.iter().any(|row| row.day == day && row.stamp == document.stamp() && row.entry.is_some())
-        });
-        if known {
-            return;
-        }
-        state.clock += 1;
-        let told = state.clock;
-        state.removed.remove(id);
-        let rows = state.files.entry(id.clone()).or_default();
-        rows.retain(|row| row.day != day);
-        rows.push(row_of(id, day, document, told));
+    /// How many sessions are kept.
+    pub fn len(&self) -> u64 {
+        self.shared.settle();
+        self.shared.memory().counts.sessions
     }
 
-    /// Forgets a session that the store put into the trash.
-    pub fn remove(&self, id: &SessionId) {
-        let mut state = self.state();
-        state.clock += 1;
-        let clock = state.clock;
-        state.files.remove(id);
-        state.removed.insert(id.clone(), clock);
+    /// What it is doing.
+    pub fn state(&self) -> IndexState {
+        self.shared.progress.state()
     }
 
-    /// Compares the folders with what is known, at most once in [`CHECK_INTERVAL`], and reads what differs.
-    pub fn refresh(&self) -> Result<(), StoreError> {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        if checked.is_some_and(|checked| checked.elapsed() < CHECK_INTERVAL) {
-            return Ok(());
-        }
-        let clock = self.state().clock;
-        let found = self.scan()?;
-        let stale: Vec<&Found> = {
-            let state = self.state();
-            let is_known = |file: &Found| {
-                let rows = state.files.get(&file.id).map(Vec::as_slice).unwrap_or_default();
-                rows.iter().any(|row| row.day == file.day && row.stamp == file.stamp)
+    /// Waits until the index agrees with the files as they are now; says whether it does.
+    pub fn agree(&self, time: Duration) -> bool {
+        self.shared.compare_all_later();
+        let deadline = Instant::now() + time;
+        let mut inbox = self.shared.inbox();
+        loop {
+            let is_busy = self.shared.progress.is_comparing.load(Ordering::Relaxed)
+                || !inbox.wanted.is_empty()
+                || inbox.has_found()
+                || inbox.applied < inbox.given;
+            if !is_busy {
+                return true;
+            }
+            if Instant::now() > deadline || inbox.stop {
+                return false;
+            }
+            inbox = match self.shared.to_others.wait_timeout(inbox, Duration::from_millis(50)) {
+                Ok((inbox, _)) => inbox,
+                Err(poisoned) => poisoned.into_inner().0,
             };
-            found.iter().filter(|file| !is_known(file)).collect()
-        };
-        let read = self.read_all(&stale);
-        let present: HashSet<(&SessionId, Day)> = found.iter().map(|file| (&file.id, file.day)).collect();
-
-        let mut state = self.state();
-        let State { files, removed, .. } = &mut *state;
-        files.retain(|id, rows| {
-            rows.retain(|row| row.told > clock || present.contains(&(id, row.day)));
-            !rows.is_empty()
-        });
-        for (file, row) in read {
-            // What the store did meanwhile is newer than what was found.
-            let rows = files.get(&file.id).map(Vec::as_slice).unwrap_or_default();
-            if removed.get(&file.id).is_some_and(|at| *at > clock) || rows.iter().any(|row| row.told > clock) {
-                continue;
-            }
-            let rows = files.entry(file.id.clone()).or_default();
-            rows.retain(|row| row.day != file.day);
-            rows.push(row);
-            if rows.len() > 1 {
-                tracing::warn!(session_id = %file.id, "a session is there twice; the higher revision is shown");
-            }
         }
-        removed.retain(|_, at| *at > clock);
-        *checked = Some(Instant::now());
-        Ok(())
     }
 
-    /// All sessions of a kind in an order.
-    pub fn entries(&self, kind: Option<Kind>, sort: Sort) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = self
-            .state()
-            .files
-            .values()
-            .filter_map(|rows| winner(rows))
-            .filter(|entry| kind.is_none_or(|kind| entry.summary.kind == kind))
-            .cloned()
-            .collect();
-        entries.sort_by(|a, b| Place::of(a, sort).cmp(&Place::of(b, sort)));
-        entries
+    /// One page of a list, with the counts.
+    pub fn list(&self, request: &ListRequest) -> Result<Listing, StoreError> {
+        self.shared.settle();
+        search::list(&self.shared, request).map_err(search::Failure::into_store_error)
     }
 
-    /// The asked part of `entries`, which are all that the request finds in its order, and the counts over all sessions.
-    pub fn page(&self, request: &ListRequest, entries: &[Entry]) -> Result<(Listing, Vec<Entry>), StoreError> {
-        let mut listing = Listing { filtered_sessions: entries.len() as u64, ..Listing::default() };
-        let zone =
-            request.utc_offset_minutes.checked_mul(60).and_then(FixedOffset::east_opt).unwrap_or_else(|| Utc.fix());
-        let today = request.now.with_timezone(&zone).date_naive();
-        let monday = today
-            .checked_sub_signed(TimeDelta::days(i64::from(today.weekday().num_days_from_monday())))
-            .unwrap_or(NaiveDate::MIN);
-        for entry in self.state().files.values().filter_map(|rows| winner(rows)) {
-            listing.total_sessions += 1;
-            listing.total_messages += entry.summary.stats.total_messages;
-            let Some(started) = entry.started else { continue };
-            let day = started.with_timezone(&zone).date_naive();
-            listing.sessions_today += u64::from(day == today);
-            listing.sessions_this_week += u64::from(monday <= day && day <= today);
-        }
-        let after = match &request.cursor {
-            None => 0,
-            Some(cursor) => {
-                let place = Place::parse(cursor, request.sort)
-                    .ok_or_else(|| StoreError::Invalid("cursor is none that a list in this order gave".to_owned()))?;
-                entries.partition_point(|entry| Place::of(entry, request.sort) <= place)
-            }
-        };
-        let start = after.saturating_add(request.offset).min(entries.len());
-        let end = start.saturating_add(request.limit).min(entries.len());
-        let page = entries[start..end].to_vec();
-        if end < entries.len() {
-            listing.next_cursor = page.last().map(|last| Place::of(last, request.sort).cursor(request.sort));
-        }
-        Ok((listing, page))
+    /// The ids that a search finds, newest first; archived sessions are among them.
+    pub fn find(
+        &self,
+        query: &Query,
+        kind: Option<Kind>,
+        utc_offset_minutes: i32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.shared.settle();
+        search::find(&self.shared, query, kind, utc_offset_minutes).map_err(search::Failure::into_store_error)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No code below panics while it holds the state, and a cache that is wrong mends itself at the next comparison.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What of the index does not agree with itself, for whoever checks it: one sentence each.
+    pub fn check(&self) -> Result<Vec<String>, StoreError> {
+        search::check(&self.shared).map_err(|error| StoreError::Unreadable(format!("the index: {error}")))
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn memory(&self) -> RwLockReadGuard<'_, Memory> {
+        // What a panic may leave half done is a cache, and is compared with the files at the next start.
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All session files and their stamps, without reading them.
-    fn scan(&self) -> Result<Vec<Found>, StoreError> {
-        let mut found = Vec::new();
-        for day in days(&self.layout, Area::Sessions)? {
-            let folder = self.layout.day(Area::Sessions, day);
-            let files = match std::fs::read_dir(&folder) {
-                Ok(files) => files,
-                Err(error) => {
-                    tracing::warn!(folder = %folder.display(), %error, "a folder of sessions cannot be read");
-                    continue;
+    fn memory_mut(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a note to the worker. This never waits.
+    fn note(&self, mut note: Note) {
+        let mut inbox = self.inbox();
+        if let Note::File(_, text) = &mut note {
+            let bytes = match text {
+                TextNote::Grown { texts, lines, .. } | TextNote::Whole { texts, lines } => {
+                    texts.iter().map(String::len).sum::<usize>() + lines.len() * 12
                 }
+                TextNote::Unknown => 0,
             };
-            for file in files.flatten() {
-                let Some(id) = file.file_name().to_str().and_then(layout::session_of_file) else { continue };
-                // This does not follow links.
-                let Ok(metadata) = file.metadata() else { continue };
-                if metadata.is_file() {
-                    let path = self.layout.session(Area::Sessions, day, &id);
-                    found.push(Found { id, day, path, stamp: Stamp::of(&metadata) });
-                }
+            if inbox.note_bytes + bytes > MOST_NOTED_BYTES {
+                *text = TextNote::Unknown;
+            } else {
+                inbox.note_bytes += bytes;
             }
         }
-        Ok(found)
+        inbox.notes.push_back(note);
+        inbox.given += 1;
+        drop(inbox);
+        self.to_worker.notify_one();
     }
 
-    fn read_all<'a>(&self, files: &[&'a Found]) -> Vec<(&'a Found, FileRow)> {
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut rows = Vec::new();
-            while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                rows.push((*file, self.read(file)));
-            }
-            rows
-        };
-        if files.len() <= ALONE {
-            return work();
-        }
-        std::thread::scope(|scope| {
-            let helper = scope.spawn(work);
-            let mut rows = work();
-            rows.extend(helper.join().unwrap_or_default());
-            rows
-        })
-    }
-
-    fn read(&self, file: &Found) -> FileRow {
-        match Document::open(&self.disk, &file.path, &file.id) {
-            Ok(document) => row_of(&file.id, file.day, &document, 0),
-            Err(error) => {
-                tracing::warn!(%error, "a session file cannot be read and is left out of the list");
-                FileRow { stamp: file.stamp, revision: 0, entry: None, day: file.day, told: 0 }
-            }
+    /// Waits until everything that was noted before stands in the index, for [`SETTLE_TIME`] at most.
+    fn settle(&self) {
+        let deadline = Instant::now() + SETTLE_TIME;
+        let mut inbox = self.inbox();
+        let given = inbox.given;
+        while inbox.applied < given && !inbox.stop {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
+            inbox = match self.to_others.wait_timeout(inbox, left) {
+                Ok((inbox, _)) => inbox,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
         }
     }
-}
 
-/// The day folders of an area, newest first. Links and other names are passed over.
-pub fn days(layout: &Layout, area: Area) -> Result<Vec<Day>, StoreError> {
-    let folder = layout.area(area);
-    let names =
-        std::fs::read_dir(&folder).map_err(|error| StoreError::Unreadable(format!("{}: {error}", folder.display())))?;
-    let mut days: Vec<Day> = names
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter_map(|entry| entry.file_name().to_str().and_then(Day::parse))
-        .collect();
-    days.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(days)
-}
-
-/// Where a session stands in an order: the smaller, the earlier in the list.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    key: i64,
-    id: SessionId,
-}
-
-impl Place {
-    fn of(entry: &Entry, sort: Sort) -> Self {
-        let key = match sort {
-            Sort::Newest => entry.updated.saturating_neg(),
-            Sort::Oldest => entry.started.map_or(i64::MAX, |started| started.timestamp_micros()),
-        };
-        Self { key, id: entry.id.clone() }
+    fn set_applied(&self, last: u64) {
+        self.inbox().applied = last;
+        self.to_others.notify_all();
     }
 
-    fn cursor(&self, sort: Sort) -> String {
-        format!("{}{}.{}", letter(sort), self.key, self.id)
+    /// Gives what was found to the worker, when there is room. Says whether to go on.
+    fn give_found(&self, found: Found) -> bool {
+        let mut inbox = self.inbox();
+        while inbox.found_bytes > MOST_FOUND_BYTES && !inbox.stop_comparing {
+            inbox = self.to_others.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        if inbox.stop_comparing {
+            return false;
+        }
+        inbox.found_bytes += found.bytes();
+        inbox.found.push_back(found);
+        drop(inbox);
+        self.to_worker.notify_one();
+        true
     }
 
-    fn parse(cursor: &str, sort: Sort) -> Option<Self> {
-        let (key, id) = cursor.strip_prefix(letter(sort))?.split_once('.')?;
-        Some(Self { key: key.parse().ok()?, id: id.parse().ok()? })
+    fn want(&self, wanted: Wanted) {
+        self.inbox().wanted.insert(wanted);
+        self.to_others.notify_all();
     }
-}
 
-fn letter(sort: Sort) -> char {
-    match sort {
-        Sort::Newest => 'n',
-        Sort::Oldest => 'o',
+    fn compare_all_later(&self) {
+        self.want(Wanted::All);
     }
-}
 
-fn row_of(id: &SessionId, day: Day, document: &Document, told: u64) -> FileRow {
-    let summary = document.summary();
-    let entry = Entry {
-        id: id.clone(),
-        day,
-        updated: time::parse(&summary.last_updated).map_or(i64::MIN, |time| time.timestamp_micros()),
-        started: time::parse(&summary.started_at),
-        summary: Arc::new(summary.clone()),
-    };
-    FileRow { stamp: document.stamp(), revision: document.session().revision, entry: Some(entry), day, told }
-}
-
-/// Of the files of one id the one that is shown.
-fn winner(rows: &[FileRow]) -> Option<&Entry> {
-    rows.iter()
-        .filter(|row| row.entry.is_some())
-        .max_by_key(|row| (row.revision, row.day))
-        .and_then(|row| row.entry.as_ref())
+    /// The files whose texts have to be read though the files have not changed.
+    fn without_texts(&self) -> rusqlite::Result<Vec<(Area, Day, SessionId)>> {
+        let found = self.database.read(database::files_without_texts)?;
+        let mut memory = self.memory_mut();
+        // What is known in memory only is not missing.
+        let missing: Vec<_> = found.into_iter().filter(|file| !memory.fresh.contains_key(&file.0)).collect();
+        let numbers: HashSet<_> = missing.iter().map(|file| file.0).collect();
+        self.database.read(|connection| worker::bury_orphans(connection, &mut memory, &numbers))?;
+        Ok(missing.into_iter().map(|(_, area, day, id)| (area, day, id)).collect())
+    }
 }

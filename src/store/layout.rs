@@ -87,6 +87,11 @@ impl Layout {
         }
     }
 
+    /// The index, a cache.
+    pub fn index(&self) -> PathBuf {
+        self.root.join("index.sqlite")
+    }
+
     /// The file that a server process holds locked.
     pub fn lock(&self) -> PathBuf {
         self.root.join("lock")
@@ -96,6 +101,13 @@ impl Layout {
 /// The id that a session file's name stands for; `None` for temporary files, copies and whatever else lies there.
 pub fn session_of_file(name: &str) -> Option<SessionId> {
     name.strip_suffix(".json")?.parse().ok()
+}
+
+/// The id of the session that a file belongs to, also a temporary one or a copy.
+pub fn session_of_any_file(name: &str) -> Option<SessionId> {
+    let (id, rest) = name.split_once(".json")?;
+    let is_ours = rest.is_empty() || rest == ".new" || rest.starts_with(".corrupt-") || rest.starts_with(".replaced-");
+    id.parse().ok().filter(|_| is_ours)
 }
 
 /// The id that a journal's name stands for.

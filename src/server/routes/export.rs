@@ -24,6 +24,7 @@ struct ExportInput {
     session_ids: Option<Vec<SessionId>>,
     query: Option<String>,
     kind: Option<Kind>,
+    utc_offset_minutes: Option<i32>,
     format: Option<String>,
     /// Missing: the server's limit. `null`: all.
     #[serde(default, deserialize_with = "said")]
@@ -87,7 +88,7 @@ async fn many(state: &AppState, input: &ExportInput, default_limit: u64, exporte
             let mut seen = HashSet::new();
             ids.iter().filter(|id| seen.insert(*id)).cloned().collect()
         }
-        None => state.sessions.find(input.query.as_deref(), input.kind).await?,
+        None => state.sessions.find(input.query.as_deref(), input.kind, input.utc_offset_minutes).await?,
     };
     let matching = ids.len();
     if let Some(limit) = input.limit.unwrap_or(Some(default_limit)) {
@@ -149,6 +150,10 @@ fn from_form(body: &[u8]) -> Result<ExportInput, AppError> {
             "kind" if value.is_empty() => {}
             "kind" => {
                 input.kind = Some(serde_json::from_value(Value::from(value)).map_err(|_| wrong("kind"))?);
+            }
+            "utc_offset_minutes" if value.is_empty() => {}
+            "utc_offset_minutes" => {
+                input.utc_offset_minutes = Some(value.parse().map_err(|_| wrong("utc_offset_minutes"))?);
             }
             "format" => input.format = Some(value.to_owned()),
             "limit" if value.is_empty() => {}

@@ -7,7 +7,7 @@ use crate::model::parts::Part;
 use crate::model::query::Query;
 use crate::model::reply::Phase;
 use crate::model::session::Kind;
-use crate::store::{Health, ListRequest, Listing, NewSession};
+use crate::store::{Health, IndexState, ListRequest, Listing, NewSession};
 use async_trait::async_trait;
 use chrono::DateTime;
 use std::collections::BTreeMap;
@@ -117,7 +117,7 @@ impl SessionStore for MemoryStore {
         unimplemented!("no reply lists sessions")
     }
 
-    async fn find(&self, _: &Query, _: Option<Kind>) -> Result<Vec<SessionId>, StoreError> {
+    async fn find(&self, _: &Query, _: Option<Kind>, _: i32) -> Result<Vec<SessionId>, StoreError> {
         unimplemented!("no reply searches")
     }
 
@@ -132,8 +132,14 @@ impl SessionStore for MemoryStore {
     }
 
     async fn health(&self) -> Health {
-        Health { sessions: 0, index: "ready" }
+        Health { sessions: 0, index: IndexState::Ready }
     }
+
+    async fn empty_trash(&self, _: Option<&[SessionId]>) -> Result<u64, StoreError> {
+        unimplemented!("no reply empties the trash")
+    }
+
+    async fn close(&self) {}
 
     async fn begin_reply(&self, head: &ReplyHead) -> Result<(), StoreError> {
         self.writable()?;

@@ -1,0 +1,272 @@
+//! Checks every file of a data directory and its index, repairs what can be repaired, and says what is left.
+//!
+//! Nothing is cut away without a copy: what a repair writes anew was copied beside the file before.
+
+use super::disk::{Disk, RealDisk};
+use super::document::Document;
+use super::index::{self, Index};
+use super::layout::{self, Area, Day, Layout};
+use super::lock::DirectoryLock;
+use super::{IndexState, StoreError};
+use crate::model::session::SessionId;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often is looked whether the index agrees with the files.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file, below the data directory.
+    pub file: PathBuf,
+    /// What is the matter, for people.
+    pub what: String,
+    /// What became of it.
+    pub state: FindingState,
+}
+
+/// What became of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FindingState {
+    /// It is in order, and mentioned because somebody may want to know.
+    Noted,
+    /// It was repaired; without the permission to write it could be.
+    Repaired,
+    /// A person has to see to it.
+    Remains,
+}
+
+/// What was checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Session files, kept and in the trash.
+    pub sessions: u64,
+    /// Messages in those that can be read.
+    pub messages: u64,
+}
+
+/// A data directory that nobody else uses meanwhile.
+pub struct Doctor<'a> {
+    layout: Layout,
+    disk: RealDisk,
+    may_write: bool,
+    report: &'a mut dyn FnMut(Finding),
+    _lock: DirectoryLock,
+}
+
+impl<'a> Doctor<'a> {
+    /// Takes a data directory, which must exist. With `may_write` what can be repaired is repaired. [`StoreError::Unwritable`], with
+    /// a sentence for the person, if a server is using it.
+    pub fn new(data_dir: &Path, may_write: bool, report: &'a mut dyn FnMut(Finding)) -> Result<Self, StoreError> {
+        let layout = Layout::new(data_dir);
+        if !layout.area(Area::Sessions).is_dir() {
+            return Err(StoreError::Unreadable(format!(
+                "{} is no data directory: it has no folder `sessions`.",
+                data_dir.display()
+            )));
+        }
+        let lock = DirectoryLock::take(&layout)?;
+        Ok(Self { layout, disk: RealDisk::new(data_dir), may_write, report, _lock: lock })
+    }
+
+    /// Checks all files and then the index.
+    pub fn run(mut self) -> Result<Checked, StoreError> {
+        let mut checked = Checked::default();
+        let mut places: HashMap<SessionId, Vec<(Area, Day, u64)>> = HashMap::new();
+        for area in [Area::Sessions, Area::Trash] {
+            for day in index::days(&self.layout, area)
+                .or_else(|error| if area == Area::Trash { Ok(Vec::new()) } else { Err(error) })?
+            {
+                self.check_day(area, day, &mut checked, &mut places);
+            }
+        }
+        self.check_places(&places);
+        self.check_replies();
+        self.check_index()?;
+        Ok(checked)
+    }
+
+    fn find(&mut self, path: &Path, what: impl Into<String>, state: FindingState) {
+        let file = path.strip_prefix(self.layout.root()).unwrap_or(path).to_owned();
+        (self.report)(Finding { file, what: what.into(), state });
+    }
+
+    fn check_day(
+        &mut self,
+        area: Area,
+        day: Day,
+        checked: &mut Checked,
+        places: &mut HashMap<SessionId, Vec<(Area, Day, u64)>>,
+    ) {
+        let folder = self.layout.day(area, day);
+        let names = match std::fs::read_dir(&folder) {
+            Ok(names) => names,
+            Err(error) => {
+                return self.find(&folder, format!("the folder cannot be read: {error}"), FindingState::Remains);
+            }
+        };
+        let mut names: Vec<PathBuf> = names.flatten().map(|entry| entry.path()).collect();
+        names.sort();
+        for path in names {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+            if !is_file {
+                self.find(&path, "it is no plain file, and links are not followed", FindingState::Remains);
+            } else if let Some(id) = layout::session_of_file(name) {
+                checked.sessions += 1;
+                if let Some((revision, messages)) = self.check_session(&path, &id) {
+                    checked.messages += messages;
+                    places.entry(id).or_default().push((area, day, revision));
+                }
+            } else if name.ends_with(".new") && layout::session_of_any_file(name).is_some() {
+                let removed = !self.may_write || self.disk.remove(&path).is_ok();
+                let state = if removed { FindingState::Repaired } else { FindingState::Remains };
+                self.find(
+                    &path,
+                    "an unfinished write of a server that was killed; the file that it was to replace is whole",
+                    state,
+                );
+            } else if layout::session_of_any_file(name).is_some() {
+                self.find(&path, "a copy that was kept of a damaged or replaced file", FindingState::Noted);
+            } else {
+                self.find(&path, "its name is none of a session, so it is not read", FindingState::Noted);
+            }
+        }
+    }
+
+    /// Checks one session file; returns its revision and how many messages it has.
+    fn check_session(&mut self, path: &Path, id: &SessionId) -> Option<(u64, u64)> {
+        let mut document = match Document::open(&self.disk, path, id) {
+            Ok(document) => document,
+            Err(error) => {
+                let why = match error {
+                    StoreError::Unreadable(why) => why,
+                    other => other.to_string(),
+                };
+                self.find(path, format!("it cannot be read ({why}); it is left as it is"), FindingState::Remains);
+                return None;
+            }
+        };
+        let facts = (document.revision(), document.messages_from(0).count() as u64);
+        if document.is_of_later_version() {
+            self.find(path, "a newer Verbatim wrote it; it can only be read", FindingState::Remains);
+            return Some(facts);
+        }
+        let is_torn = !self.is_json(path);
+        let what = match (document.complaint(), is_torn) {
+            (Some(complaint), _) => {
+                format!("{complaint}; what can be read of it is written anew, beside a copy of the file")
+            }
+            (None, true) => {
+                "its end is torn by a crash; what was acknowledged is there, and it is written anew".to_owned()
+            }
+            (None, false) => return Some(facts),
+        };
+        let state = match self.may_write.then(|| document.rewrite_as_it_is(&self.disk)) {
+            None | Some(Ok(())) => FindingState::Repaired,
+            Some(Err(error)) => {
+                self.find(path, format!("it cannot be written: {error}"), FindingState::Remains);
+                FindingState::Remains
+            }
+        };
+        self.find(path, what, state);
+        Some(facts)
+    }
+
+    fn is_json(&self, path: &Path) -> bool {
+        let read = self.disk.read(path);
+        read.is_ok_and(|(bytes, _)| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok())
+    }
+
+    fn check_places(&mut self, places: &HashMap<SessionId, Vec<(Area, Day, u64)>>) {
+        let mut twice: Vec<_> = places.iter().filter(|(_, places)| places.len() > 1).collect();
+        twice.sort_by_key(|(id, _)| *id);
+        for (id, places) in twice {
+            let winner = places.iter().max_by_key(|(area, day, revision)| (*area == Area::Sessions, *revision, *day));
+            for place in places.iter().filter(|place| Some(*place) != winner) {
+                let path = self.layout.session(place.0, place.1, id);
+                let shown = winner.map(|(area, day, _)| self.layout.session(*area, *day, id));
+                let shown = shown.map(|path| path.display().to_string()).unwrap_or_default();
+                self.find(
+                    &path,
+                    format!("the same session lies at {shown}, which is the one that is used"),
+                    FindingState::Remains,
+                );
+            }
+        }
+    }
+
+    fn check_replies(&mut self) {
+        let folder = self.layout.replies();
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_str().and_then(layout::reply_of_file).is_some() {
+                self.find(
+                    &entry.path(),
+                    "a reply that was being generated; the next start folds it into its session",
+                    FindingState::Noted,
+                );
+            }
+        }
+    }
+
+    fn check_index(&mut self) -> Result<(), StoreError> {
+        let path = self.layout.index();
+        if !self.may_write && !path.exists() {
+            self.find(&path, "there is no index; the next start builds it", FindingState::Noted);
+            return Ok(());
+        }
+        if !self.may_write {
+            // Opening it compares it with the files, which writes; only its own sanity can be looked at.
+            return Ok(());
+        }
+        let complaints = {
+            let index = Index::open(&self.layout, &self.disk)?;
+            wait(&index);
+            index.check()?
+        };
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        for complaint in &complaints {
+            self.find(&path, format!("{complaint}; the index is built anew"), FindingState::Repaired);
+        }
+        let index = rebuild(&self.layout, &self.disk, &mut |_, _| ())?;
+        for complaint in index.check()? {
+            self.find(&path, complaint, FindingState::Remains);
+        }
+        Ok(())
+    }
+}
+
+/// Builds the index of a data directory anew; `progress` is told how many files are done of how many. Returns how many sessions are
+/// in it.
+pub fn reindex(data_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, StoreError> {
+    let layout = Layout::new(data_dir);
+    if !layout.area(Area::Sessions).is_dir() {
+        return Err(StoreError::Unreadable(format!(
+            "{} is no data directory: it has no folder `sessions`.",
+            data_dir.display()
+        )));
+    }
+    let _lock = DirectoryLock::take(&layout)?;
+    let index = rebuild(&layout, &RealDisk::new(data_dir), progress)?;
+    Ok(index.len())
+}
+
+fn rebuild(layout: &Layout, disk: &RealDisk, progress: &mut dyn FnMut(u64, u64)) -> Result<Index, StoreError> {
+    index::remove(layout);
+    let index = Index::open(layout, disk)?;
+    while !index.agree(LOOK_INTERVAL) {
+        if let IndexState::Checking { done, total } | IndexState::Rebuilding { done, total } = index.state() {
+            progress(done, total);
+        }
+    }
+    Ok(index)
+}
+
+fn wait(index: &Index) {
+    while !index.agree(LOOK_INTERVAL) {}
+}
