@@ -1,4 +1,6 @@
-//! The program: reads the command line and serves.
+//! The program: reads the command line, and serves or looks after a data directory.
+
+mod maintenance;
 
 use clap::Parser;
 use std::io::IsTerminal;
@@ -6,17 +8,23 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use verbatim::server;
-use verbatim::server::config::{Command, CommandLine};
+use verbatim::server::config::{Command, CommandLine, ServeOptions};
 
 /// How long work on files that nobody waits for any more may go on after the server has ended.
 const LAST_WORK_TIME: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
-    let options = match command_line.command {
-        Some(Command::Serve(options)) => options,
-        None => command_line.serve,
-    };
+    start_log();
+    match command_line.command {
+        Some(Command::Serve(options)) => serve(options),
+        Some(Command::Doctor(options)) => maintenance::doctor(&options.data.data_dir, !options.dry_run),
+        Some(Command::Reindex(options)) => maintenance::reindex(&options.data_dir),
+        None => serve(command_line.serve),
+    }
+}
+
+fn start_log() {
     let filter = EnvFilter::try_from_env("VERBATIM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -24,6 +32,9 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+}
+
+fn serve(options: ServeOptions) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
