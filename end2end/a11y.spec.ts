@@ -23,6 +23,7 @@ const pages: { name: string; olderSessions?: true; open: (page: Page, verbatim: 
       await chat.ask("think about it");
       await page.getByRole("switch", { name: "Commander" }).click();
       await chat.ask(LONG);
+      await chat.replies.last().getByRole("button", { name: "Good reply" }).click();
     },
   },
   {
@@ -71,6 +72,57 @@ const pages: { name: string; olderSessions?: true; open: (page: Page, verbatim: 
     },
   },
   {
+    name: "Sessions with tags, a pin and the search help open",
+    open: async (page, verbatim) => {
+      const metadata = { type: "chat", title: "Tagged", tags: ["work", "a tag of several words"], pinned: true, archived: true };
+      const { session_id } = await verbatim.post("start", { user_name: "User", metadata });
+      await verbatim.post("save", { session_id, messages: [{ role: "user", content: "Words" }] });
+      await gotoHydrated(page, `${verbatim.address}/sessions?q=is:archived`);
+      await expect(page.getByRole("main")).toContainText("a tag of several words");
+      await page.getByRole("button", { name: "Search help" }).click();
+      await expect(page.getByText("the person's name")).toBeVisible();
+    },
+  },
+  {
+    name: "Sessions with a title and tags that are changed",
+    olderSessions: true,
+    open: async (page, verbatim) => {
+      await verbatim.post("save", { session_id: OLDER_CHAT, metadata: { tags: ["work", "a tag of several words"], pinned: true } });
+      await gotoHydrated(page, `${verbatim.address}/sessions/${OLDER_CHAT}`);
+      await page.getByRole("button", { name: "Rename" }).click();
+      await expect(page.getByRole("textbox", { name: "Title" })).toBeFocused();
+    },
+  },
+  {
+    name: "Sessions with a search that cannot be understood",
+    olderSessions: true,
+    open: async (page, verbatim) => {
+      await gotoHydrated(page, `${verbatim.address}/sessions`);
+      await page.getByRole("searchbox", { name: "Search sessions" }).fill("before:yesterday");
+      await expect(page.getByRole("main").getByRole("status")).not.toBeEmpty();
+    },
+  },
+  {
+    name: "Sessions in the trash",
+    olderSessions: true,
+    open: async (page, verbatim) => {
+      await verbatim.post("delete", { session_id: OLDER_CHAT });
+      await gotoHydrated(page, `${verbatim.address}/sessions?q=is:trashed`);
+      await expect(page.getByRole("button", { name: "Restore" })).toBeVisible();
+      await page.getByRole("button", { name: "Empty trash" }).click();
+      await expect(page.getByRole("dialog")).toContainText("1 session");
+    },
+  },
+  {
+    name: "a deleted session",
+    olderSessions: true,
+    open: async (page, verbatim) => {
+      await verbatim.post("delete", { session_id: OLDER_CHAT });
+      await gotoHydrated(page, `${verbatim.address}/sessions/${OLDER_CHAT}`);
+      await expect(page.getByRole("region", { name: "Session details" })).toContainText("in the trash");
+    },
+  },
+  {
     name: "an unknown session",
     open: (page, verbatim) => gotoHydrated(page, `${verbatim.address}/sessions/0123456789abcdef0123456789abcdef`),
   },
@@ -81,7 +133,7 @@ for (const { name, olderSessions = false, open } of pages) {
   test.describe(() => {
     test.use({ olderSessions });
     test(name, async ({ page, verbatim, problems }) => {
-      if (name.startsWith("an unknown")) problems.expect(FAILED_REQUEST);
+      if (/^(an unknown|a deleted)/.test(name)) problems.expect(FAILED_REQUEST);
       await page.emulateMedia({ reducedMotion: "reduce" });
       await open(page, verbatim);
       for (const colorScheme of ["light", "dark"] as const) {

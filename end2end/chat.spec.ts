@@ -302,6 +302,85 @@ test.describe("sessions", () => {
   });
 });
 
+test.describe("a turn", () => {
+  test("is rated, rated otherwise, and no longer rated", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo one");
+    const reply = chat.replies.last();
+    const good = reply.getByRole("button", { name: "Good reply" });
+    const bad = reply.getByRole("button", { name: "Bad reply" });
+    const rating = () => verbatim.theSession().messages[1]?.metadata.rating;
+    await expect(chat.yours.last().getByRole("button", { name: /reply$/ })).toHaveCount(0);
+    await good.click();
+    await expect(good).toHaveAttribute("aria-pressed", "true");
+    await expect.poll(rating).toBe(1);
+    // One after the other, sooner than the server answers: the last word counts.
+    await page.route("**/api/sessions/save", async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      await route.continue();
+    });
+    await good.click();
+    await bad.click();
+    await expect(good).toHaveAttribute("aria-pressed", "false");
+    await expect.poll(rating, { message: "sooner than the automatic save", timeout: 3_000 }).toBe(-1);
+    await chat.complete();
+    await page.reload();
+    await hydrated(page);
+    await expect(bad).toHaveAttribute("aria-pressed", "true");
+    await bad.click();
+    await expect.poll(rating).toBe(undefined);
+    expect(verbatim.theSession().messages).toHaveLength(2);
+    expect(verbatim.theSession().messages[1]?.content).toBe("one");
+  });
+
+  test("is hidden, which can be undone, also from another conversation", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo one");
+    await chat.ask("echo two");
+    const hidden = () => verbatim.theSession().messages.filter((message) => message.metadata.hidden).map((message) => message.content);
+    await chat.replies.first().getByRole("button", { name: "Hide" }).click();
+    await expect(chat.replies).toHaveText([/two/]);
+    await expect(chat.message).toBeFocused();
+    await expect.poll(hidden).toEqual(["one"]);
+    await page.getByRole("button", { name: "Undo" }).click();
+    await expect(chat.replies).toHaveText([/one/, /two/]);
+    await expect.poll(hidden).toEqual([]);
+
+    await chat.replies.last().getByRole("button", { name: "Hide" }).click();
+    await chat.yours.last().getByRole("button", { name: "Hide" }).click();
+    await expect(page.getByRole("article")).toHaveText([/echo one/, /one/]);
+    await page.reload();
+    await hydrated(page);
+    await expect(page.getByRole("article")).toHaveText([/echo one/, /one/]);
+    // What is said next follows what is shown.
+    await chat.ask("echo three");
+    const kept = verbatim.theSession().messages;
+    expect(kept.map((message) => message.content)).toEqual(["echo one", "one", "echo two", "two", "echo three", "three"]);
+    expect(kept[4]?.parent_id).toBe(kept[1]?.id);
+
+    await chat.yours.last().getByRole("button", { name: "Hide" }).click();
+    await chat.newSession.click();
+    await expect(page.getByRole("article")).toHaveCount(0);
+    await page.getByRole("button", { name: "Undo" }).click();
+    await expect.poll(hidden).toEqual(["echo two", "two"]);
+  });
+
+  test("that was rated while the server was away is rated when it is back", async ({ page, verbatim, problems }) => {
+    problems.expect(FAILED_REQUEST);
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo one");
+    await page.route("**/api/sessions/save", (route) => route.abort());
+    await chat.replies.last().getByRole("button", { name: "Good reply" }).click();
+    await expect(chat.saveState).toContainText(/not saved/i);
+    await page.unroute("**/api/sessions/save");
+    await expect.poll(() => verbatim.theSession().messages[1]?.metadata.rating, { timeout: 15_000 }).toBe(1);
+    await chat.complete();
+  });
+});
+
 test.describe("nothing is lost", () => {
   test("a reload in mid-reply joins it again", async ({ page, verbatim }) => {
     const chat = new Chat(page);

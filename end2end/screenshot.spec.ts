@@ -3,7 +3,7 @@
 
 import fs from "node:fs";
 import { fileURLToPath } from "node:url";
-import { Chat, expect, gotoHydrated, test } from "./support/test.ts";
+import { Chat, FAILED_REQUEST, expect, gotoHydrated, test } from "./support/test.ts";
 import type { Verbatim } from "./support/verbatim.ts";
 
 const shots = fileURLToPath(new URL("results/shots/", import.meta.url));
@@ -53,7 +53,7 @@ if (process.env.UPDATE_SCREENSHOT) {
 if (process.env.SHOTS) {
   for (const width of [360, 1280, 1920]) {
     for (const colorScheme of ["light", "dark"] as const) {
-      test(`every page at ${width} px, ${colorScheme}`, async ({ page, verbatim }) => {
+      test(`every page at ${width} px, ${colorScheme}`, async ({ page, verbatim, problems }) => {
         await page.setViewportSize({ width, height: width < 500 ? 740 : 900 });
         await page.emulateMedia({ colorScheme });
         const shoot = (name: string) => page.screenshot({ path: `${shots}${name}-${width}-${colorScheme}.png` });
@@ -61,6 +61,7 @@ if (process.env.SHOTS) {
         await shoot("chat-empty");
         await gotoHydrated(page, `${verbatim.address}/sessions`);
         await shoot("sessions-empty");
+        problems.expect(FAILED_REQUEST);
         const session = await fill(verbatim);
         const chat = new Chat(page);
         await chat.open(`${verbatim.address}/chat/${session}`);
@@ -77,6 +78,23 @@ if (process.env.SHOTS) {
         await gotoHydrated(page, `${verbatim.address}/sessions/${session}`);
         await expect(page.getByRole("region", { name: "Session details" })).toContainText("jq");
         await shoot("sessions-details");
+        const tags = ["shell", "how-to", "reading"];
+        await verbatim.post("save", { session_id: session, metadata: { tags, pinned: true } });
+        await verbatim.post("delete", { session_id: "abc123def456" });
+        await gotoHydrated(page, `${verbatim.address}/sessions?q=json`);
+        await page.getByRole("button", { name: "Search help" }).click();
+        await shoot("sessions-help");
+        await gotoHydrated(page, `${verbatim.address}/sessions/${session}`);
+        await page.getByRole("button", { name: "Rename" }).click();
+        await shoot("sessions-tags");
+        await gotoHydrated(page, `${verbatim.address}/sessions`);
+        await page.getByRole("searchbox", { name: "Search sessions" }).fill("is:nonsense");
+        await expect(page.getByRole("main").getByRole("status")).not.toBeEmpty();
+        await shoot("sessions-advice");
+        await gotoHydrated(page, `${verbatim.address}/sessions?q=is:trashed`);
+        await shoot("sessions-trash");
+        await gotoHydrated(page, `${verbatim.address}/sessions/abc123def456?q=is:trashed`);
+        await shoot("sessions-trashed");
       });
     }
   }

@@ -119,6 +119,8 @@ struct Inner {
     dirty: Vec<String>,
     /// Changes of the session's metadata that are not saved yet.
     patch: Object,
+    /// Changes of the metadata of turns that are not saved yet, by their ids.
+    touched: HashMap<String, Object>,
     saving: bool,
     stop_wanted: bool,
     /// Events that wait for the next animation frame.
@@ -381,6 +383,19 @@ impl SessionManager {
         spawn_local(async move { self.save().await });
     }
 
+    /// Changes the metadata of a turn; `null` removes the field.
+    pub fn change_turn(self, id: &str, key: &str, value: Value) {
+        let Some(turn) = self.turn(id) else { return };
+        let change = Object::from_iter([(key.to_owned(), value)]);
+        turn.message.update(|message| {
+            merge_patch(&mut message.metadata, &change);
+        });
+        // Which turns are shown depends on what is hidden.
+        self.turns.notify();
+        self.inner.update_value(|inner| inner.touched.entry(id.to_owned()).or_default().extend(change));
+        self.save_soon();
+    }
+
     /// Chooses what the assistant may do in the next turn.
     pub fn set_modes(&self, modes: Modes) {
         self.modes.set(modes);
@@ -430,22 +445,24 @@ impl SessionManager {
         let visit = self.visit();
         let mut patch = Object::new();
         let mut dirty = Vec::new();
+        let mut touched = HashMap::new();
         let mut base = None;
         self.inner.update_value(|inner| {
             if !inner.saving {
                 patch = inner.patch.clone();
                 dirty = inner.dirty.clone();
+                touched = inner.touched.clone();
                 base = inner.revision;
-                inner.saving = !(patch.is_empty() && dirty.is_empty());
+                inner.saving = !(patch.is_empty() && dirty.is_empty() && touched.is_empty());
             }
         });
-        if patch.is_empty() && dirty.is_empty() {
+        if patch.is_empty() && dirty.is_empty() && touched.is_empty() {
             return;
         }
         if !self.save_state.read_untracked().is_trouble() {
             self.save_state.set(SaveState::Saving);
         }
-        let messages = self.messages_of(&dirty).into_iter().map(MessageInput::from).collect();
+        let messages = self.inputs(&dirty, &touched);
         let metadata = (!patch.is_empty()).then(|| patch.clone());
         let answer = api::sessions::save(session_id, messages, None, metadata, base).await;
         if self.visit() != visit {
@@ -458,9 +475,16 @@ impl SessionManager {
                     inner.revision = Some(answer.revision);
                     // What changed again in the meantime stays to be saved.
                     inner.patch.retain(|key, value| patch.get(key) != Some(value));
+                    inner.touched.retain(|id, changes| {
+                        changes.retain(|key, value| touched.get(id).and_then(|sent| sent.get(key)) != Some(value));
+                        !changes.is_empty()
+                    });
                 });
                 self.mark_saved(&dirty);
                 self.tell_others();
+                if self.has_changes() {
+                    self.save_soon();
+                }
                 if answer.merged {
                     self.catch_up();
                 }
@@ -493,6 +517,15 @@ impl SessionManager {
         });
     }
 
+    fn save_soon(self) {
+        spawn_local(async move { self.save().await });
+    }
+
+    /// Whether metadata was changed that is not saved yet.
+    fn has_changes(&self) -> bool {
+        self.inner.with_value(|inner| !inner.patch.is_empty() || !inner.touched.is_empty())
+    }
+
     fn visit(&self) -> u64 {
         self.inner.with_value(|inner| inner.visit)
     }
@@ -512,6 +545,9 @@ impl SessionManager {
     }
 
     fn clear(&self) {
+        if self.has_changes() {
+            self.flush_on_exit();
+        }
         self.inner.update_value(|inner| {
             let refused = std::mem::take(&mut inner.refused);
             *inner = Inner { visit: inner.visit + 1, refused, ..Inner::default() };
@@ -531,6 +567,15 @@ impl SessionManager {
 
     fn messages_of(&self, ids: &[String]) -> Vec<Message> {
         ids.iter().filter_map(|id| self.turn(id)).map(|turn| turn.message.get_untracked()).collect()
+    }
+
+    /// What is sent of turns: those that are not saved, and of others what is changed of their metadata.
+    fn inputs(&self, dirty: &[String], touched: &HashMap<String, Object>) -> Vec<MessageInput> {
+        let changes = touched.iter().filter_map(|(id, changes)| {
+            let message = self.turn(id)?.message.get_untracked();
+            Some(MessageInput { metadata: changes.clone(), parts: None, ..MessageInput::from(message) })
+        });
+        self.messages_of(dirty).into_iter().map(MessageInput::from).chain(changes).collect()
     }
 
     fn change_metadata(&self, key: &str, value: Value) {
@@ -561,7 +606,7 @@ impl SessionManager {
     fn mark_saved(&self, ids: &[String]) {
         let all = self.inner.try_update_value(|inner| {
             inner.dirty.retain(|id| !ids.contains(id));
-            inner.dirty.is_empty() && inner.patch.is_empty()
+            inner.dirty.is_empty() && inner.patch.is_empty() && inner.touched.is_empty()
         });
         self.session_id.with_untracked(|session_id| ids.iter().for_each(|id| journal::forget(session_id.as_ref(), id)));
         if all == Some(true) {
@@ -604,6 +649,14 @@ impl SessionManager {
     pub fn changed(&self, session_id: &SessionId) {
         self.count_change(session_id.clone());
         tell_tabs_of(session_id);
+    }
+
+    /// As [`Self::changed`], of a change that was made beside the Chat page: the session in hand takes it over.
+    pub fn changed_beside_chat(self, session_id: &SessionId) {
+        self.changed(session_id);
+        if self.session_id.get_untracked().as_ref() == Some(session_id) {
+            self.catch_up();
+        }
     }
 
     fn count_change(&self, session_id: SessionId) {
@@ -1009,7 +1062,7 @@ impl SessionManager {
             inner.revision = Some(loaded.revision);
             !inner.dirty.is_empty()
         });
-        let patch = self.inner.with_value(|inner| inner.patch.clone());
+        let (patch, touched) = self.inner.with_value(|inner| (inner.patch.clone(), inner.touched.clone()));
         let mut metadata = loaded.session.metadata.clone();
         merge_patch(&mut metadata, &patch);
         self.metadata.set(metadata);
@@ -1017,7 +1070,10 @@ impl SessionManager {
             .turns
             .with_untracked(|turns| turns.iter().map(|turn| (turn.id.clone(), turn.message.clone())).collect());
         let mut turns: Vec<Turn> = Vec::new();
-        for message in loaded.session.into_messages() {
+        for mut message in loaded.session.into_messages() {
+            if let Some(changes) = touched.get(&message.id) {
+                merge_patch(&mut message.metadata, changes);
+            }
             turns.push(match known.remove(&message.id) {
                 Some(signal) => {
                     if live.as_ref() != Some(&message.id) && *signal.read_untracked() != message {
@@ -1045,11 +1101,12 @@ impl SessionManager {
 
     fn flush_on_exit(&self) {
         let Some(session_id) = self.session_id.get_untracked() else { return };
-        let (dirty, patch) = self.inner.with_value(|inner| (inner.dirty.clone(), inner.patch.clone()));
-        if dirty.is_empty() && patch.is_empty() {
+        let (dirty, patch, touched) =
+            self.inner.with_value(|inner| (inner.dirty.clone(), inner.patch.clone(), inner.touched.clone()));
+        if dirty.is_empty() && patch.is_empty() && touched.is_empty() {
             return;
         }
-        let messages: Vec<MessageInput> = self.messages_of(&dirty).into_iter().map(MessageInput::from).collect();
+        let messages = self.inputs(&dirty, &touched);
         let body = json!({"session_id": session_id, "messages": messages, "metadata": patch});
         browser::post_on_exit("/api/sessions/save", body.to_string());
     }

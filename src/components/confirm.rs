@@ -1,5 +1,6 @@
 //! A question before something is done.
 
+use crate::model::session::SessionId;
 use leptos::html;
 use leptos::prelude::*;
 
@@ -16,22 +17,64 @@ pub fn follow_open(dialog: NodeRef<html::Dialog>, is_open: Signal<bool>) {
     });
 }
 
-/// Asks whether the session that is named is to be deleted.
+/// What is to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doomed {
+    /// A session, which goes to the trash.
+    ToTrash(SessionId),
+    /// A session in the trash.
+    Forever(SessionId),
+    /// All that is in the trash.
+    Trash,
+}
+
+impl Doomed {
+    /// What is asked, what would happen, and what the button says that does it.
+    fn words(&self) -> [&'static str; 3] {
+        match self {
+            Doomed::ToTrash(_) => {
+                ["Delete this session?", "It goes to the trash. You can undo this right afterwards.", "Delete session"]
+            }
+            Doomed::Forever(_) => [
+                "Delete this session forever?",
+                "Its file is removed from the disk. This cannot be undone.",
+                "Delete forever",
+            ],
+            Doomed::Trash => [
+                "Empty the trash?",
+                "All that is in it is removed from the disk. This cannot be undone.",
+                "Empty trash",
+            ],
+        }
+    }
+}
+
+/// A question before something is deleted.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What is to be deleted.
+    pub what: Doomed,
+    /// Its name for people.
+    pub name: String,
+}
+
+/// Asks before something is deleted.
 #[component]
-pub fn ConfirmDelete<T: Clone + Send + Sync + 'static>(
-    /// What is to be deleted, while it is asked, and its name for people.
-    asked: RwSignal<Option<(T, String)>>,
+pub fn Confirm(
+    /// What is asked, while it is.
+    asked: RwSignal<Option<Question>>,
     /// Called when the person agrees.
-    on_agree: Callback<T>,
+    on_agree: Callback<Question>,
 ) -> impl IntoView {
     let dialog = NodeRef::<html::Dialog>::new();
     follow_open(dialog, Signal::derive(move || asked.read().is_some()));
-    let name = move || asked.read().as_ref().map(|(_, name)| name.clone()).unwrap_or_default();
+    let word = move |place: usize| asked.read().as_ref().map(|question| question.what.words()[place]);
     let agree = move |_| {
-        if let Some((what, _)) = asked.get_untracked() {
-            on_agree.run(what);
-        }
+        let question = asked.get_untracked();
         asked.set(None);
+        if let Some(question) = question {
+            on_agree.run(question);
+        }
     };
     view! {
         <dialog
@@ -40,15 +83,15 @@ pub fn ConfirmDelete<T: Clone + Send + Sync + 'static>(
             aria-labelledby="confirm-title"
             on:close=move |_| asked.set(None)
         >
-            <h2 class="dialog__title" id="confirm-title">"Delete this session?"</h2>
-            <p class="dialog__name">{name}</p>
-            <p class="dialog__text">"It goes to the trash. You can undo this right afterwards."</p>
+            <h2 class="dialog__title" id="confirm-title">{move || word(0)}</h2>
+            <p class="dialog__name">{move || asked.read().as_ref().map(|question| question.name.clone())}</p>
+            <p class="dialog__text">{move || word(1)}</p>
             <div class="dialog__actions">
                 <button type="button" class="button" on:click=move |_| asked.set(None) autofocus>
                     "Cancel"
                 </button>
                 <button type="button" class="button button--danger" on:click=agree>
-                    "Delete session"
+                    {move || word(2)}
                 </button>
             </div>
         </dialog>

@@ -43,6 +43,20 @@ pub enum Glyph {
     Chat,
     /// A keyboard.
     Keyboard,
+    /// A drawing pin.
+    Pin,
+    /// A box with a lid: archive.
+    Box,
+    /// A pencil: rename.
+    Pencil,
+    /// An arrow that turns back.
+    Undo,
+    /// A thumb up.
+    Good,
+    /// A thumb down.
+    Bad,
+    /// A crossed-out eye: hide.
+    Hide,
 }
 
 impl Glyph {
@@ -81,6 +95,25 @@ impl Glyph {
             Glyph::Keyboard => {
                 "M4 4h16a2 2 0 0 1 2 2v12a2 2 0 0 1-2 2H4a2 2 0 0 1-2-2V6a2 2 0 0 1 2-2M10 8h.01M12 12h.01M14 8h.01M16 12h.01M18 8h.01M6 8h.01M7 16h10M8 12h.01"
             }
+            Glyph::Pin => {
+                "M12 17v5M9 10.76a2 2 0 0 1-1.11 1.79l-1.78.9A2 2 0 0 0 5 15.24V16a1 1 0 0 0 1 1h12a1 1 0 0 0 1-1v-.76a2 2 0 0 0-1.11-1.79l-1.78-.9A2 2 0 0 1 15 10.76V7a1 1 0 0 1 1-1 2 2 0 0 0 0-4H8a2 2 0 0 0 0 4 1 1 0 0 1 1 1z"
+            }
+            Glyph::Box => {
+                "M3 3h18a1 1 0 0 1 1 1v3a1 1 0 0 1-1 1H3a1 1 0 0 1-1-1V4a1 1 0 0 1 1-1M4 8v11a2 2 0 0 0 2 2h12a2 2 0 0 0 2-2V8M10 12h4"
+            }
+            Glyph::Pencil => {
+                "M21.174 6.812a1 1 0 0 0-3.986-3.987L3.842 16.174a2 2 0 0 0-.5.83l-1.321 4.352a.5.5 0 0 0 .623.622l4.353-1.32a2 2 0 0 0 .83-.497zM15 5l4 4"
+            }
+            Glyph::Undo => "M9 14 4 9l5-5M4 9h10.5a5.5 5.5 0 0 1 0 11H11",
+            Glyph::Good => {
+                "M15 5.88 14 10h5.83a2 2 0 0 1 1.92 2.56l-2.33 8A2 2 0 0 1 17.5 22H4a2 2 0 0 1-2-2v-8a2 2 0 0 1 2-2h2.76a2 2 0 0 0 1.79-1.11L12 2a3.13 3.13 0 0 1 3 3.88ZM7 10v12"
+            }
+            Glyph::Bad => {
+                "M9 18.12 10 14H4.17a2 2 0 0 1-1.92-2.56l2.33-8A2 2 0 0 1 6.5 2H20a2 2 0 0 1 2 2v8a2 2 0 0 1-2 2h-2.76a2 2 0 0 0-1.79 1.11L12 22a3.13 3.13 0 0 1-3-3.88ZM17 14V2"
+            }
+            Glyph::Hide => {
+                "M10.733 5.076a10.744 10.744 0 0 1 11.205 6.575 1 1 0 0 1 0 .696 10.747 10.747 0 0 1-1.444 2.49M14.084 14.158a3 3 0 0 1-4.242-4.242M17.479 17.499a10.75 10.75 0 0 1-15.417-5.151 1 1 0 0 1 0-.696 10.75 10.75 0 0 1 4.446-5.143M2 2l20 20"
+            }
         }
     }
 }
@@ -96,4 +129,49 @@ pub fn Icon(
             <path d=glyph.path()></path>
         </svg>
     }
+}
+
+/// How a button looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// With its name beside the icon.
+    Named,
+    /// An icon only.
+    Quiet,
+    /// A small icon only.
+    Small,
+}
+
+impl Look {
+    fn class(self) -> &'static str {
+        match self {
+            Look::Named => "button",
+            Look::Quiet => "button button--quiet button--icon",
+            Look::Small => "button button--quiet button--icon button--small",
+        }
+    }
+}
+
+/// A button with an icon. One type for all of them keeps the program small that browsers load.
+#[component]
+pub fn IconButton(
+    /// The icon.
+    glyph: Glyph,
+    /// What it is called, and what it says where it has room.
+    #[prop(into)]
+    name: Signal<&'static str>,
+    /// What it does, for those who wait over it.
+    title: &'static str,
+    /// How it looks.
+    look: Look,
+    /// Called at a click.
+    on_click: Callback<()>,
+) -> impl IntoView {
+    view! {
+        <button type="button" class=look.class() aria-label=name title=title on:click=move |_| on_click.run(())>
+            <Icon glyph/>
+            {(look == Look::Named).then_some(name)}
+        </button>
+    }
+    .into_any()
 }

@@ -12,7 +12,7 @@ use leptos::html;
 use leptos::prelude::*;
 
 /// What a session is called where it has no words yet.
-const NO_WORDS: &str = "No messages yet";
+pub const NO_WORDS: &str = "No messages yet";
 
 /// What a session is called in a list: its title, else how it began.
 pub fn display_title(summary: &Summary) -> String {
@@ -34,7 +34,20 @@ pub fn kind_sign(kind: Kind) -> (&'static str, &'static str) {
 /// `1 message`, `12 messages`.
 pub fn counted(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
+    format!("{} {noun}{plural}", grouped(count))
+}
+
+/// `12,000`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// The dialog.
@@ -202,5 +215,6 @@ mod tests {
             [0, 1, 2].map(|count| counted(count, "message")),
             ["0 messages", "1 message", "2 messages"].map(str::to_owned)
         );
+        assert_eq!([0, 999, 1_000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"].map(str::to_owned));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::icon::{Glyph, Icon};
 use leptos::prelude::*;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long it stays; it does not go while it has the focus or the pointer.
@@ -10,13 +11,16 @@ const STAY: Duration = Duration::from_secs(10);
 /// How long it stays where nothing can be undone.
 const STAY_WITHOUT_UNDO: Duration = Duration::from_secs(3);
 
+/// What undoes something. Not a `Callback`: those go with the view in which they were made, this one stays as long as its toast.
+pub type Undo = Arc<dyn Fn() + Send + Sync>;
+
 /// What is said, and what undoes it.
 #[derive(Clone)]
 pub struct Toast {
     /// What was done.
     pub text: String,
     /// Undoes it.
-    pub undo: Option<Callback<()>>,
+    pub undo: Option<Undo>,
 }
 
 /// Where pages put what they want to say.
@@ -34,7 +38,7 @@ impl Default for Toaster {
 
 impl Toaster {
     /// Says something instead of what was said before.
-    pub fn say(&self, text: impl Into<String>, undo: Option<Callback<()>>) {
+    pub fn say(&self, text: impl Into<String>, undo: Option<Undo>) {
         self.current.set(Some(Toast { text: text.into(), undo }));
         self.hold();
         self.release();
@@ -89,7 +93,7 @@ pub fn Toasts(
                                                 class="button button--accent"
                                                 on:click=move |_| {
                                                     toaster.current.set(None);
-                                                    undo.run(());
+                                                    undo();
                                                 }
                                             >
                                                 "Undo"

@@ -1,6 +1,6 @@
 //! The conversation as one reads it.
 
-use super::icon::{Glyph, Icon};
+use super::icon::{Glyph, Icon, IconButton, Look};
 use super::local_time::{LocalTime, local_text};
 use super::markdown;
 use crate::browser::{self, TimeStyle};
@@ -29,6 +29,10 @@ pub struct TurnActions {
     pub on_try_again: Callback<String>,
     /// Shows the version with this id.
     pub on_switch: Callback<String>,
+    /// Rates the reply with this id: 1 is good, -1 is bad, `None` takes it back.
+    pub on_rate: Callback<(String, Option<i64>)>,
+    /// Takes the turn with this id out of the conversation.
+    pub on_hide: Callback<String>,
 }
 
 /// What stands in a reply at a place.
@@ -288,9 +292,31 @@ fn PlainNote(message: ArcRwSignal<Message>) -> impl IntoView {
 
 #[component]
 fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
-    let id = row.turn.id.clone();
+    let id = StoredValue::new(row.turn.id.clone());
     let message = row.turn.message.clone();
-    let is_last = Memo::new(move |_| actions.last_id.read().as_ref() == Some(&id));
+    let is_last = Memo::new(move |_| id.with_value(|id| actions.last_id.read().as_ref() == Some(id)));
+    let is_reply = message.read_untracked().role == Role::Assistant;
+    let rating = {
+        let message = message.clone();
+        Memo::new(move |_| message.read().metadata.get("rating").and_then(Value::as_i64))
+    };
+    let rate = move |value: i64, name: &'static str, glyph: Glyph| {
+        view! {
+            <button
+                type="button"
+                class="button button--quiet button--icon button--small turn__rating"
+                aria-label=name
+                title=name
+                aria-pressed=move || (rating.get() == Some(value)).to_string()
+                on:click=move |_| {
+                    let rated = (rating.get_untracked() != Some(value)).then_some(value);
+                    actions.on_rate.run((id.get_value(), rated));
+                }
+            >
+                <Icon glyph/>
+            </button>
+        }
+    };
     let copied = RwSignal::new(false);
     let copy = {
         let message = message.clone();
@@ -367,18 +393,24 @@ fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
                     .get()
                     .map(|id| {
                         view! {
-                            <button
-                                type="button"
-                                class="button button--quiet button--icon button--small"
-                                aria-label="Reply anew"
+                            <IconButton
+                                glyph=Glyph::Again
+                                name="Reply anew"
                                 title="Reply anew; this version is kept"
-                                on:click=move |_| actions.on_try_again.run(id.clone())
-                            >
-                                <Icon glyph=Glyph::Again/>
-                            </button>
+                                look=Look::Small
+                                on_click=Callback::new(move |()| actions.on_try_again.run(id.clone()))
+                            />
                         }
                     })
             }}
+            {is_reply.then(|| (rate(1, "Good reply", Glyph::Good), rate(-1, "Bad reply", Glyph::Bad)))}
+            <IconButton
+                glyph=Glyph::Hide
+                name="Hide"
+                title="Hide from the conversation"
+                look=Look::Small
+                on_click=Callback::new(move |()| actions.on_hide.run(id.get_value()))
+            />
         </footer>
     }
     .into_any()

@@ -8,14 +8,15 @@ use crate::browser;
 use crate::client::journal;
 use crate::client::session_manager::{Remedy, Row, SessionManager, left_to_start};
 use crate::components::composer::Composer;
-use crate::components::confirm::ConfirmDelete;
+use crate::components::confirm::{Confirm, Doomed, Question};
 use crate::components::icon::{Glyph, Icon};
 use crate::components::session_browser::SessionBrowser;
 use crate::components::shortcuts::Jump;
 use crate::components::toast::Toaster;
 use crate::components::transcript::{TurnActions, TurnView, note_of, phase_announcement, phase_text};
 use crate::error::{AppError, ErrorCode};
-use crate::model::message::{Message, Role, short_model_name};
+use crate::model::Object;
+use crate::model::message::{Message, MessageInput, Role, short_model_name};
 use crate::model::session::{Kind, SessionId, Summary};
 use leptos::html;
 use leptos::prelude::*;
@@ -24,6 +25,7 @@ use leptos_meta::Title;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::{use_location, use_navigate};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Turns that are on the page at first; earlier ones come on demand.
 const TURNS_AT_FIRST: usize = 60;
@@ -83,7 +85,9 @@ async fn load(target: Target) -> Result<Option<Loaded>, AppError> {
         Target::Nonsense => return Err(AppError::no_such_session()),
         Target::Session(id) => id,
         Target::Last => {
-            let listed = api::sessions::list(Some(1), None, None, Some(Kind::Chat), None, None, None).await?;
+            // The plain list begins with pinned sessions, a search with the newest.
+            let query = Some("-is:archived".to_owned());
+            let listed = api::sessions::list(Some(1), None, query, Some(Kind::Chat), None, None, None).await?;
             match listed.sessions.into_iter().next() {
                 Some(newest) => newest.session_id,
                 None => return Ok(None),
@@ -250,7 +254,7 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
     let is_at_end = RwSignal::new(true);
     let most = RwSignal::new(TURNS_AT_FIRST);
     let is_browsing = RwSignal::new(false);
-    let asked = RwSignal::new(None::<(SessionId, String)>);
+    let asked = RwSignal::new(None::<Question>);
     let rows = Memo::new(move |_| manager.rows());
     let is_busy = Signal::derive(move || manager.live.read().is_some());
 
@@ -362,9 +366,8 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
             _ => {}
         })
     };
-    let on_delete = Callback::new(move |id: SessionId| {
-        let name = asked.get_untracked().map(|(_, name)| name).unwrap_or_default();
-        deletion::delete(manager, toaster, id, name, after_deletion);
+    let on_agree = Callback::new(move |question: Question| {
+        deletion::carry_out(manager, toaster, question, after_deletion);
     });
     let (query, recent) = recent_sessions(manager, is_browsing);
     let failed = Memo::new(move |_| failure.get());
@@ -418,7 +421,7 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
                                     browser::copy_clicked_code(&event);
                                 }
                             >
-                                <Transcript manager rows most scroller/>
+                                <Transcript manager toaster rows most scroller/>
                             </div>
                             <button
                                 type="button"
@@ -455,9 +458,9 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
             query
             rows=recent.into()
             current=manager.session_id.into()
-            on_delete=Callback::new(move |what| asked.set(Some(what)))
+            on_delete=Callback::new(move |(id, name)| asked.set(Some(Question { what: Doomed::ToTrash(id), name })))
         />
-        <ConfirmDelete asked on_agree=on_delete/>
+        <Confirm asked on_agree/>
     }
     .into_any()
 }
@@ -588,6 +591,32 @@ fn Failure(error: AppError, on_again: Callback<()>) -> impl IntoView {
     .into_any()
 }
 
+/// Takes a turn out of the conversation in hand, and offers to undo it.
+fn hide(manager: SessionManager, toaster: Toaster, message: Message) {
+    let Some(session_id) = manager.session_id.get_untracked() else { return };
+    manager.change_turn(&message.id, "hidden", true.into());
+    let undo = Arc::new(move || {
+        if manager.session_id.get_untracked().as_ref() == Some(&session_id) {
+            return manager.change_turn(&message.id, "hidden", Value::Null);
+        }
+        // Another session is in hand by now.
+        let metadata = Object::from_iter([("hidden".to_owned(), Value::Null)]);
+        let message = MessageInput { metadata, parts: None, ..MessageInput::from(message.clone()) };
+        let session_id = session_id.clone();
+        spawn_local(async move {
+            match api::sessions::save(session_id.clone(), vec![message], None, None, None).await {
+                Ok(_) => manager.changed(&session_id),
+                Err(error) => toaster.say(error.message, None),
+            }
+        });
+    });
+    toaster.say("Hidden from the conversation.", Some(undo));
+    // The button that had the focus went with its turn.
+    if browser::has_fine_pointer() {
+        browser::focus_id("message");
+    }
+}
+
 /// A complete reply as a screen reader says it, with what is to be said of one that did not end as it should.
 fn spoken(reply: &Message) -> String {
     let note = note_of(reply).map(|note| format!(" {note}")).unwrap_or_default();
@@ -597,6 +626,7 @@ fn spoken(reply: &Message) -> String {
 #[component]
 fn Transcript(
     manager: SessionManager,
+    toaster: Toaster,
     rows: Memo<Vec<Row>>,
     most: RwSignal<usize>,
     scroller: NodeRef<html::Div>,
@@ -625,6 +655,15 @@ fn Transcript(
         last_id: last_id.into(),
         on_try_again: Callback::new(move |id| manager.try_again(id)),
         on_switch: Callback::new(move |id: String| manager.switch_to(&id)),
+        on_rate: Callback::new(move |(id, rating): (String, Option<i64>)| {
+            manager.change_turn(&id, "rating", rating.map_or(Value::Null, Value::from));
+        }),
+        on_hide: Callback::new(move |id: String| {
+            let hidden = rows.with_untracked(|rows| rows.iter().find(|row| row.turn.id == id).cloned());
+            if let Some(row) = hidden {
+                hide(manager, toaster, row.turn.message.get_untracked());
+            }
+        }),
     };
     let is_empty = Memo::new(move |_| rows.read().is_empty());
     let show_earlier = move |_| {

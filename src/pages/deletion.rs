@@ -2,28 +2,39 @@
 
 use crate::api;
 use crate::client::session_manager::SessionManager;
+use crate::components::confirm::{Doomed, Question};
 use crate::components::toast::Toaster;
 use crate::model::session::{SessionId, first_characters};
 use leptos::prelude::*;
 use leptos::task::spawn_local;
+use std::sync::Arc;
 
 /// How much of a session's name the word about its deletion holds, in characters.
 const NAME_CHARACTERS: usize = 40;
 
-/// Puts a session into the trash, says so, and offers to undo it. `then` is called after each of the two.
-pub fn delete(manager: SessionManager, toaster: Toaster, id: SessionId, name: String, then: Callback<Deletion>) {
+/// Deletes what was asked about. `then` is called when it is done, and when it is undone, as long as its page is there.
+pub fn carry_out(manager: SessionManager, toaster: Toaster, question: Question, then: Callback<Deletion>) {
+    match question.what {
+        Doomed::ToTrash(id) => delete(manager, toaster, id, question.name, then),
+        Doomed::Forever(id) => remove(manager, toaster, Some(id), then),
+        Doomed::Trash => remove(manager, toaster, None, then),
+    }
+}
+
+/// Puts a session into the trash, says so, and offers to undo it.
+fn delete(manager: SessionManager, toaster: Toaster, id: SessionId, name: String, then: Callback<Deletion>) {
     spawn_local(async move {
         match api::sessions::delete(id.clone()).await {
             Ok(_) => {
                 manager.changed(&id);
                 let undo = {
                     let id = id.clone();
-                    Callback::new(move |()| restore(manager, toaster, id.clone(), then))
+                    Arc::new(move || restore(manager, toaster, id.clone(), then))
                 };
                 let short = first_characters(&name, NAME_CHARACTERS);
                 let dots = if short.len() < name.len() { "…" } else { "" };
                 toaster.say(format!("Deleted “{short}{dots}”"), Some(undo));
-                then.run(Deletion::Deleted(id));
+                then.try_run(Deletion::Deleted(id));
             }
             Err(error) => toaster.say(error.message, None),
         }
@@ -37,15 +48,34 @@ pub enum Deletion {
     Deleted(SessionId),
     /// It is back.
     Restored(SessionId),
+    /// It is gone for good; `None`: all that was in the trash.
+    Removed(Option<SessionId>),
 }
 
-fn restore(manager: SessionManager, toaster: Toaster, id: SessionId, then: Callback<Deletion>) {
+/// Removes a session from the trash for good, or all that is in it, and says so.
+fn remove(manager: SessionManager, toaster: Toaster, id: Option<SessionId>, then: Callback<Deletion>) {
+    spawn_local(async move {
+        match api::sessions::empty_trash(id.clone().map(|id| vec![id])).await {
+            Ok(done) => {
+                if let Some(id) = &id {
+                    manager.changed(id);
+                }
+                toaster.say(done.message, None);
+                then.try_run(Deletion::Removed(id));
+            }
+            Err(error) => toaster.say(error.message, None),
+        }
+    });
+}
+
+/// Takes a session out of the trash and says so.
+pub fn restore(manager: SessionManager, toaster: Toaster, id: SessionId, then: Callback<Deletion>) {
     spawn_local(async move {
         match api::sessions::restore(id.clone()).await {
             Ok(_) => {
-                manager.changed(&id);
+                manager.changed_beside_chat(&id);
                 toaster.say("The session is back.", None);
-                then.run(Deletion::Restored(id));
+                then.try_run(Deletion::Restored(id));
             }
             Err(error) => toaster.say(error.message, None),
         }

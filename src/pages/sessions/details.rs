@@ -1,0 +1,447 @@
+//! One session, to read, name, order and continue.
+
+use super::edits::Edits;
+use super::trash::Trashed;
+use super::{Shared, export};
+use crate::api::sessions::Loaded;
+use crate::browser::{self, TimeStyle};
+use crate::client::session_manager::{Row, SessionManager, Turn, title_of};
+use crate::components::confirm::{Doomed, Question};
+use crate::components::icon::{Glyph, Icon, IconButton, Look};
+use crate::components::local_time::LocalTime;
+use crate::components::session_browser::{NO_WORDS, kind_sign};
+use crate::components::toast::Toaster;
+use crate::components::transcript::TurnView;
+use crate::error::{AppError, ErrorCode};
+use crate::model::Object;
+use crate::model::message::Role;
+use crate::model::session::{Kind, first_characters};
+use crate::pages::not_found::NotFound;
+use leptos::html;
+use leptos::prelude::*;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Turns of a session that are shown at once.
+const PAGE_TURNS: usize = 100;
+
+/// The longest title that is taken, in UTF-16 units, which is how browsers count.
+const TITLE_LENGTH: &str = "200";
+
+/// The longest tag that is taken, in characters.
+const TAG_CHARACTERS: usize = 50;
+
+/// A session as it is shown.
+#[derive(Clone)]
+pub struct Shown {
+    loaded: Loaded,
+    edits: Edits,
+    last_updated: ArcRwSignal<String>,
+}
+
+impl Shown {
+    /// A session that was loaded.
+    pub fn new(loaded: Loaded, manager: SessionManager, toaster: Toaster) -> Self {
+        let session = &loaded.session;
+        let edits = Edits::new(session.session_id.clone(), session.metadata.clone(), manager, toaster);
+        let last_updated = ArcRwSignal::new(session.last_updated.clone());
+        Self { loaded, edits, last_updated }
+    }
+
+    /// Takes over what was loaded later; false where that needs another view.
+    fn take(&self, loaded: &Loaded) -> bool {
+        let (shown, session) = (&self.loaded.session, &loaded.session);
+        let is_like = shown.session_id == session.session_id
+            && shown.user_name == session.user_name
+            && shown.messages == session.messages;
+        if is_like {
+            self.edits.take(session.metadata.clone());
+            self.last_updated.set(session.last_updated.clone());
+        }
+        is_like
+    }
+}
+
+/// Changes in place what is shown; false where it has to be shown anew.
+pub fn take_in_place(shown: Option<&Result<Shown, AppError>>, loaded: Option<&Result<Loaded, AppError>>) -> bool {
+    match (shown, loaded) {
+        (Some(Ok(shown)), Some(Ok(loaded))) => shown.take(loaded),
+        (Some(Err(shown)), Some(Err(loaded))) => shown == loaded,
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// What the region shows.
+#[component]
+pub fn DetailsView(details: RwSignal<Option<Result<Shown, AppError>>>, shared: Shared) -> impl IntoView {
+    move || match details.get() {
+        None => view! {
+            <div class="state details__nothing">
+                <p class="state__text">"Choose a session to read it here."</p>
+            </div>
+        }
+        .into_any(),
+        Some(Ok(shown)) => view! { <Details shown shared/> }.into_any(),
+        Some(Err(error)) => view! { <Failure error shared/> }.into_any(),
+    }
+}
+
+#[component]
+fn Failure(error: AppError, shared: Shared) -> impl IntoView {
+    match (error.code, shared.selected.get_untracked()) {
+        (ErrorCode::NotFound | ErrorCode::InvalidRequest, _) => {
+            view! { <NotFound title="There is no session with this id" text="It may have been deleted, or the link is mistyped."/> }
+                .into_any()
+        }
+        (ErrorCode::SessionDeleted, Some(Ok(id))) => view! {
+            <div class="details__head">
+                <Back shared/>
+            </div>
+            <Trashed id shared/>
+        }
+        .into_any(),
+        _ => view! {
+            <section class="state" role="alert">
+                <h2 class="state__title">"This session cannot be shown"</h2>
+                <p class="state__text">{error.message}</p>
+                <p class="state__actions"><a class="button" href="/sessions">"To the sessions"</a></p>
+            </section>
+        }
+        .into_any(),
+    }
+}
+
+/// Where there is room for one column only, the way from the details to the list.
+#[component]
+fn Back(shared: Shared) -> impl IntoView {
+    view! {
+        <a class="button button--quiet details__back" href=move || format!("/sessions{}", shared.filter.read().search())>
+            <Icon glyph=Glyph::Left/>
+            "Back"
+        </a>
+    }
+}
+
+#[component]
+fn Details(shown: Shown, shared: Shared) -> impl IntoView {
+    let toaster = expect_context::<Toaster>();
+    let Shown { loaded, edits, last_updated } = shown;
+    let session = loaded.session;
+    let id = session.session_id.clone();
+    let first = session.messages.iter().find(|shown| shown.message.role == Role::User);
+    let first = first.map(|shown| title_of(&shown.message.content));
+    let metadata = edits.metadata.clone();
+    let edits = StoredValue::new(edits);
+    let title = {
+        let metadata = metadata.clone();
+        Memo::new(move |_| {
+            let given = metadata.with(|metadata| metadata.get("title").and_then(Value::as_str).map(str::to_owned));
+            given.filter(|title| !title.trim().is_empty()).or_else(|| first.clone())
+        })
+    };
+    let flag = |key: &'static str| {
+        let metadata = metadata.clone();
+        Memo::new(move |_| metadata.with(|metadata| metadata.get(key) == Some(&Value::Bool(true))))
+    };
+    let (is_pinned, is_archived) = (flag("pinned"), flag("archived"));
+    let set = move |key: &str, value: Value| {
+        edits.with_value(|edits| edits.change(Object::from_iter([(key.to_owned(), value)])));
+    };
+    let turn_flag = move |key: &str, is_on: bool| set(key, if is_on { Value::Null } else { Value::Bool(true) });
+    let archive = move |()| {
+        let was_archived = is_archived.get_untracked();
+        turn_flag("archived", was_archived);
+        let said = if was_archived {
+            "Back in the list."
+        } else {
+            "Archived: no longer in the list, still found by searches and by is:archived."
+        };
+        // The edits outlive this view, as the toast does.
+        let edits = edits.get_value();
+        let undo =
+            Object::from_iter([("archived".to_owned(), if was_archived { Value::Bool(true) } else { Value::Null })]);
+        toaster.say(said, Some(Arc::new(move || edits.change(undo.clone()))));
+    };
+    let name = move || title.get().unwrap_or_else(|| NO_WORDS.to_owned());
+    let (sign, kind) = kind_sign(Kind::of(&session.metadata));
+    let stats = session.stats;
+    let rows: Vec<Row> = session
+        .messages
+        .into_iter()
+        .map(|shown| {
+            let id = shown.message.id.clone();
+            let turn = Turn { id: id.clone(), message: ArcRwSignal::new(shown.message) };
+            Row { turn, versions: vec![id], version: 0 }
+        })
+        .collect();
+    let count = rows.len();
+    let rows = StoredValue::new(rows);
+    let most = RwSignal::new(PAGE_TURNS);
+    let ask = {
+        let id = id.clone();
+        move |()| shared.asked.set(Some(Question { what: Doomed::ToTrash(id.clone()), name: untrack(name) }))
+    };
+    view! {
+        <div class="details__head">
+            <Back shared/>
+            <Heading sign kind title on_title=Callback::new(move |title| set("title", title))/>
+            <dl class="facts facts--details">
+                <div class="facts__item"><dt>"Session"</dt><dd class="facts__id">{id.to_string()}</dd></div>
+                <div class="facts__item">
+                    <dt>"Started"</dt>
+                    <dd><LocalTime at=session.started_at style=TimeStyle::DayAndTime/></dd>
+                </div>
+                <div class="facts__item">
+                    <dt>"Updated"</dt>
+                    <dd>{move || view! { <LocalTime at=last_updated.get() style=TimeStyle::DayAndTime/> }}</dd>
+                </div>
+                <div class="facts__item">
+                    <dt>"Messages"</dt>
+                    <dd>
+                        {format!(
+                            "{} ({} you, {} assistant)",
+                            stats.total_messages,
+                            stats.user_messages,
+                            stats.assistant_messages,
+                        )}
+                    </dd>
+                </div>
+                <div class="facts__item"><dt>"Type"</dt><dd>{kind}</dd></div>
+                <div class="facts__item"><dt>"Name"</dt><dd>{session.user_name}</dd></div>
+            </dl>
+            <Tags
+                tags=Memo::new(move |_| metadata.with(tags_of))
+                on_tags=Callback::new(move |tags: Vec<String>| {
+                    set("tags", if tags.is_empty() { Value::Null } else { tags.into() });
+                })
+            />
+            <div class="details__buttons">
+                <a class="button button--accent" href=format!("/chat/{id}")>
+                    <Icon glyph=Glyph::Chat/>
+                    "Continue"
+                </a>
+                <IconButton
+                    glyph=Glyph::Pin
+                    name=Signal::derive(move || if is_pinned.get() { "Unpin" } else { "Pin" })
+                    title="Keep it at the top of the list"
+                    look=Look::Named
+                    on_click=Callback::new(move |()| turn_flag("pinned", is_pinned.get_untracked()))
+                />
+                <IconButton
+                    glyph=Glyph::Box
+                    name=Signal::derive(move || if is_archived.get() { "Unarchive" } else { "Archive" })
+                    title="Leave it out of the list"
+                    look=Look::Named
+                    on_click=Callback::new(archive)
+                />
+                {export(id, false)}
+                <IconButton glyph=Glyph::Bin name="Delete" title="Delete" look=Look::Named on_click=Callback::new(ask)/>
+            </div>
+        </div>
+        <div
+            class="transcript transcript--details"
+            on:click=move |event| {
+                browser::copy_clicked_code(&event);
+            }
+        >
+            <For
+                each=move || rows.with_value(|rows| rows[..most.get().min(rows.len())].to_vec())
+                key=|row| row.key()
+                children=move |row| view! { <TurnView row actions=None/> }
+            />
+            {move || {
+                (most.get() < count)
+                    .then(|| {
+                        view! {
+                            <button
+                                type="button"
+                                class="button transcript__earlier"
+                                on:click=move |_| most.update(|most| *most += PAGE_TURNS)
+                            >
+                                {format!("Show more messages ({})", count - most.get().min(count))}
+                            </button>
+                        }
+                    })
+            }}
+        </div>
+    }
+    .into_any()
+}
+
+/// The title, which can be changed where it stands. `on_title` is given a text, or `null` for none.
+#[component]
+fn Heading(
+    sign: &'static str,
+    kind: &'static str,
+    title: Memo<Option<String>>,
+    on_title: Callback<Value>,
+) -> impl IntoView {
+    let is_editing = RwSignal::new(false);
+    let field = NodeRef::<html::Input>::new();
+    Effect::new(move |_| {
+        if let Some(field) = field.get() {
+            field.set_value(&title.get_untracked().unwrap_or_default());
+            // Fails only for an element that is not in the page.
+            let _ = field.focus();
+            field.select();
+        }
+    });
+    // Ends the editing; it may have ended already when the field loses the focus.
+    let end = move |is_kept: bool| {
+        let Some(field) = field.get_untracked().filter(|_| is_editing.get_untracked()) else { return };
+        is_editing.set(false);
+        let text = field.value().trim().to_owned();
+        if is_kept && text != title.get_untracked().unwrap_or_default() {
+            on_title.run(if text.is_empty() { Value::Null } else { text.into() });
+        }
+    };
+    let key = move |event: leptos::ev::KeyboardEvent| {
+        let key = event.key();
+        if event.is_composing() || !matches!(key.as_str(), "Enter" | "Escape") {
+            return;
+        }
+        event.prevent_default();
+        end(key == "Enter");
+        request_animation_frame(|| {
+            browser::focus_id("rename");
+        });
+    };
+    view! {
+        <div class="details__name">
+            <h2 class="details__title">
+                <span class="kind" role="img" aria-label=kind>{sign}</span>
+                {move || {
+                    if is_editing.get() {
+                        view! {
+                            <input
+                                class="details__field"
+                                node_ref=field
+                                aria-label="Title"
+                                maxlength=TITLE_LENGTH
+                                autocomplete="off"
+                                placeholder=NO_WORDS
+                                on:keydown=key
+                                on:blur=move |_| end(true)
+                            />
+                        }
+                            .into_any()
+                    } else {
+                        view! { <span>{move || title.get().unwrap_or_else(|| NO_WORDS.to_owned())}</span> }.into_any()
+                    }
+                }}
+            </h2>
+            <button
+                type="button"
+                class="button button--quiet button--icon button--small"
+                id="rename"
+                aria-label="Rename"
+                title="Rename"
+                hidden=is_editing
+                on:click=move |_| is_editing.set(true)
+            >
+                <Icon glyph=Glyph::Pencil/>
+            </button>
+        </div>
+    }
+    .into_any()
+}
+
+/// The tags, which can be added and removed. `on_tags` is given all of them.
+#[component]
+fn Tags(tags: Memo<Vec<String>>, on_tags: Callback<Vec<String>>) -> impl IntoView {
+    let words = RwSignal::new(String::new());
+    let add = move || {
+        let tags = tags.get_untracked();
+        let more = with_tags(&tags, &words.get_untracked());
+        words.set(String::new());
+        if more != tags {
+            on_tags.run(more);
+        }
+    };
+    let chip = move |tag: String| {
+        let label = format!("Remove tag {tag}");
+        let removed = tag.clone();
+        view! {
+            <li class="tag">
+                <span class="tag__name">{tag}</span>
+                <button
+                    type="button"
+                    class="tag__remove"
+                    aria-label=label
+                    title="Remove"
+                    on:click=move |_| {
+                        on_tags.run(tags.get_untracked().into_iter().filter(|tag| *tag != removed).collect());
+                        if browser::has_fine_pointer() {
+                            browser::focus_id("add-tag");
+                        }
+                    }
+                >
+                    <Icon glyph=Glyph::Close/>
+                </button>
+            </li>
+        }
+    };
+    view! {
+        <div class="tags">
+            <ul class="tags__list" aria-label="Tags">{move || tags.get().into_iter().map(chip).collect_view()}</ul>
+            <input
+                class="tags__field"
+                id="add-tag"
+                aria-label="Add a tag"
+                placeholder="Add a tag"
+                autocomplete="off"
+                enterkeyhint="done"
+                maxlength=TAG_CHARACTERS.to_string()
+                prop:value=move || words.get()
+                on:input=move |event| {
+                    words.set(event_target_value(&event));
+                    if words.with_untracked(|words| words.contains(',')) {
+                        add();
+                    }
+                }
+                on:keydown=move |event| {
+                    if event.key() == "Enter" && !event.is_composing() {
+                        event.prevent_default();
+                        add();
+                    }
+                }
+            />
+        </div>
+    }
+    .into_any()
+}
+
+fn tags_of(metadata: &Object) -> Vec<String> {
+    let tags = metadata.get("tags").and_then(Value::as_array);
+    tags.map(|tags| tags.iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()).unwrap_or_default()
+}
+
+/// The tags and those that were typed, separated by commas; one that differs in letter case only is there already.
+fn with_tags(tags: &[String], typed: &str) -> Vec<String> {
+    let mut tags = tags.to_vec();
+    for tag in typed.split(',') {
+        let tag = first_characters(tag.trim(), TAG_CHARACTERS).trim_end();
+        if !tag.is_empty() && !tags.iter().any(|known| known.to_lowercase() == tag.to_lowercase()) {
+            tags.push(tag.to_owned());
+        }
+    }
+    tags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_added_once_and_cut() {
+        let with = |tags: &[&str], typed: &str| {
+            with_tags(&tags.iter().map(|&tag| tag.to_owned()).collect::<Vec<_>>(), typed).join("|")
+        };
+        assert_eq!(with(&["work"], " home "), "work|home");
+        assert_eq!(with(&["Übung"], "übung, ÜBUNG,"), "Übung");
+        assert_eq!(with(&[], "a, b ,,a"), "a|b");
+        assert_eq!(with(&[], &"é".repeat(60)), "é".repeat(50));
+        assert_eq!(with(&["a", "A"], ""), "a|A");
+    }
+}
