@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prints measured figures: the sizes of what a browser loads, and the memory of an idle server. Asserts nothing.
+# Prints measured figures: the sizes of what a browser loads, the memory of an idle server, and what the store and the server do over
+# corpora of several sizes, beside bare baselines. Asserts nothing. scripts/bench.sh [SESSIONS…]; usually 1000 and 10000.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -45,3 +46,15 @@ idle_memory() {
 
 step "Sizes in bytes" sizes
 step "Memory" idle_memory
+
+build_bench() { cargo build --locked --release -p verbatim-bench; }
+
+step "Build what measures the store" build_bench
+corpora=()
+for sessions in "${@:-1000 10000}"; do
+    for number in $sessions; do
+        scripts/corpus.sh "$number"
+        corpora+=("$target/corpus-$number")
+    done
+done
+step "Store and server" "$target/release/verbatim-bench" "$target/release/verbatim" "${corpora[@]}"

@@ -12,6 +12,7 @@ try "clippy, server" cargo clippy --locked --release -p verbatim --features ssr 
 # Each by itself, as scripts/build.sh builds it.
 try "clippy, engine" cargo clippy --locked --release -p verbatim-engine --all-targets -- -D warnings
 try "clippy, bindgen" cargo clippy --locked --release -p verbatim-bindgen --all-targets -- -D warnings
+try "clippy, benches" cargo clippy --locked --release -p verbatim-bench -p verbatim-corpus --all-targets -- -D warnings
 try "clippy, browser" cargo clippy --locked --profile wasm-release --lib --features hydrate \
     --target wasm32-unknown-unknown -- -D warnings
 try "TypeScript" npm run --silent check

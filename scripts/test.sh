@@ -21,6 +21,11 @@ engine_unit_tests() {
 }
 
 # shellcheck disable=SC2317 # called through try
+corpus_tests() {
+    cargo test --locked --release -p verbatim-corpus --no-fail-fast 2>&1 | tee "$results/corpus.log"
+}
+
+# shellcheck disable=SC2317 # called through try
 weights_tests() {
     node --test --test-reporter=spec scripts/weights.test.mjs 2>&1 | tee "$results/weights.log"
 }
@@ -46,6 +51,7 @@ wait
 try "Lint" scripts/lint.sh
 try "Rust tests" rust_tests
 try "Tests of the engine's parts" engine_unit_tests
+try "Tests of the corpus" corpus_tests
 try "Tests of the weights' script" weights_tests
 try "Tests of the engine" engine_tests
 try "Browser tests" browser_tests "$@"

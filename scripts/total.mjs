@@ -54,6 +54,7 @@ function read(name, file, count) {
 
 read("Rust tests", "rust.log", rustCounts);
 read("Tests of the engine's parts", "engine-units.log", rustCounts);
+read("Tests of the corpus", "corpus.log", rustCounts);
 read("Tests of the weights' script", "weights.log", nodeCounts);
 read("Tests of the engine", "engine.log", unittestCounts);
 read("Browser tests", "browser.json", (text) => {

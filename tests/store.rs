@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -212,7 +212,7 @@ async fn searches_look_into_every_branch() {
     store.save(&id("first"), save(branch)).await.unwrap();
     say(&store, "second", "u", "weather in Oslo").await;
     let find = async |text: &str| {
-        let found = store.find(&Query::parse(text), None).await.unwrap();
+        let found = store.find(&Query::parse(text).unwrap(), None, 0).await.unwrap();
         found.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(find("WEATHER").await, ["first", "second"]);
@@ -220,7 +220,7 @@ async fn searches_look_into_every_branch() {
     assert_eq!(find("weather paris").await, [""; 0]);
     assert_eq!(find("third").await, ["third"]);
     assert_eq!(find("").await, ["first", "second", "third"]);
-    let listing = store.list(&ListRequest { query: Query::parse("oslo"), ..request() }).await.unwrap();
+    let listing = store.list(&ListRequest { query: Query::parse("oslo").unwrap(), ..request() }).await.unwrap();
     assert_eq!((listing.filtered_sessions, listing.total_sessions), (1, 3));
     let hit = &listing.sessions[0].matches[0];
     assert_eq!((hit.message_id.as_str(), hit.snippet.as_str()), ("u", "weather in Oslo"));
@@ -228,8 +228,8 @@ async fn searches_look_into_every_branch() {
     // The same from the files alone.
     drop(store);
     let store = FileStore::open(folder.path()).unwrap();
-    assert_eq!(store.find(&Query::parse("rome"), Some(Kind::Chat)).await.unwrap(), [id("first")]);
-    assert_eq!(store.find(&Query::parse("rome"), Some(Kind::Voice)).await.unwrap(), []);
+    assert_eq!(store.find(&Query::parse("rome").unwrap(), Some(Kind::Chat), 0).await.unwrap(), [id("first")]);
+    assert_eq!(store.find(&Query::parse("rome").unwrap(), Some(Kind::Voice), 0).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -372,5 +372,199 @@ fn a_directory_that_cannot_be_used_is_a_clear_error() {
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o500)).unwrap();
     if std::fs::write(closed.join("probe"), "").is_err() {
         assert!(refused(&closed).contains("cannot be written to"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ten_writers_who_never_look_again_lose_nothing() {
+    const WRITERS: usize = 10;
+    const TURNS: usize = 12;
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    store.create(new("abc", now())).await.unwrap();
+    say(&store, "abc", "root", "hello").await;
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut view = vec![json!({"id":"root","role":"user","content":"hello"})];
+                let mut answers = Vec::new();
+                for turn in 0..TURNS {
+                    for role in ["user", "assistant"] {
+                        let parent = view.last().unwrap()["id"].clone();
+                        let mut message =
+                            json!({"id":format!("{role}-{writer}-{turn}"),"role":role,"content":format!("{writer} {turn}")});
+                        // Some say what they follow, the others let the order say it.
+                        if writer % 2 == 0 {
+                            message["parent_id"] = parent;
+                        }
+                        view.push(message);
+                    }
+                    let mut all = save(json!(view));
+                    all.base_revision = Some(1);
+                    answers.push(store.save(&id("abc"), all).await.unwrap());
+                }
+                answers
+            })
+        })
+        .collect();
+    let mut revisions = Vec::new();
+    let mut alone = 0;
+    for writer in writers {
+        let answers = writer.await.unwrap();
+        assert!(answers.is_sorted_by_key(|saved| saved.revision));
+        alone += answers.iter().filter(|saved| !saved.merged).count();
+        revisions.extend(answers.into_iter().map(|saved| saved.revision));
+    }
+    assert_eq!(alone, 1, "only the first of all saves met the revision that it knew");
+    revisions.sort_unstable();
+    assert!(revisions.iter().copied().eq(2..2 + (WRITERS * TURNS) as u64), "each save has a revision of its own");
+
+    let path = file(folder.path(), "sessions", "2026-02-11", "abc");
+    let kept: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let messages = kept["messages"].as_array().unwrap();
+    let place = |id: &str| messages.iter().position(|message| message["id"] == *id).unwrap();
+    let ids: HashSet<&str> = messages.iter().map(|message| message["id"].as_str().unwrap()).collect();
+    assert_eq!((messages.len(), ids.len()), (1 + 2 * WRITERS * TURNS, 1 + 2 * WRITERS * TURNS));
+    for writer in 0..WRITERS {
+        let mut before = "root".to_owned();
+        for turn in 0..TURNS {
+            for role in ["user", "assistant"] {
+                let message = format!("{role}-{writer}-{turn}");
+                assert_eq!(messages[place(&message)]["parent_id"], before);
+                assert!(place(&before) < place(&message));
+                before = message;
+            }
+        }
+    }
+    let revs: Vec<u64> = messages.iter().map(|message| message["rev"].as_u64().unwrap()).collect();
+    assert!(revs.is_sorted());
+    assert_eq!((revs.last(), kept["revision"].as_u64()), (revisions.last(), revs.last().copied()));
+    assert_eq!(store.load(&id("abc")).await.unwrap().messages.len(), messages.len());
+}
+
+/// A store with the session `abc` of two messages, its file, and an open handle of that.
+async fn two_messages() -> (tempfile::TempDir, FileStore, PathBuf, std::fs::File) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    store.create(new("abc", now())).await.unwrap();
+    say(&store, "abc", "a", "words of a").await;
+    say(&store, "abc", "b", "words of b").await;
+    let path = file(folder.path(), "sessions", "2026-02-11", "abc");
+    let handle = std::fs::File::open(&path).unwrap();
+    // The clock of the file system is coarse: what follows is to have another time.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    (folder, store, path, handle)
+}
+
+/// All that an open file holds, whatever its name is by now.
+fn content_of(handle: &std::fs::File) -> String {
+    let mut bytes = vec![0; usize::try_from(handle.metadata().unwrap().len()).unwrap()];
+    handle.read_exact_at(&mut bytes, 0).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The names in the folder of a file.
+fn beside(path: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut names: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The contents in a session file, which must be plain JSON, and in what the store reads from it when it is opened again.
+async fn contents(folder: &Path, store: FileStore, path: &Path) -> Vec<String> {
+    drop(store);
+    let plain: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let texts: Vec<String> = plain["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["content"].as_str().unwrap().to_owned())
+        .collect();
+    let session = FileStore::open(folder).unwrap().load(&id("abc")).await.unwrap();
+    assert!(session.messages.iter().map(|message| &message.content).eq(&texts));
+    texts
+}
+
+const THEIRS: &str =
+    ",\n{\"id\":\"t\",\"parent_id\":\"b\",\"role\":\"user\",\"content\":\"theirs\",\"timestamp\":\"\"}\n],";
+
+#[tokio::test]
+async fn a_file_replaced_between_two_saves_loses_nothing_and_the_old_one_is_left_alone() {
+    let (folder, store, path, old) = two_messages().await;
+    let before = content_of(&old);
+    // From an older state, so that what was saved last is missing in it.
+    let b = before.find(",\n{\"id\":\"b\"").unwrap();
+    let tail = before.rfind("\n],").unwrap();
+    let theirs = format!("{}{}", &before[..b], before[tail..].replacen("\n],", &THEIRS.replace("\"b\"", "\"a\""), 1));
+    std::fs::write(path.with_extension("edited"), theirs).unwrap();
+    std::fs::rename(path.with_extension("edited"), &path).unwrap();
+    let new = std::fs::File::open(&path).unwrap();
+    let replaced = content_of(&new);
+    say(&store, "abc", "c", "words of c").await;
+    assert_eq!(content_of(&old), before, "nothing is written into a file that lost its name");
+    assert_eq!(content_of(&new), replaced, "nor into one from which it would be lost");
+    assert_eq!(beside(&path), ["abc.json"]);
+    let texts = contents(folder.path(), store, &path).await;
+    assert_eq!(texts, ["words of a", "theirs", "words of b", "words of c"]);
+}
+
+#[tokio::test]
+async fn a_file_edited_in_place_between_two_saves_loses_nothing() {
+    let (folder, store, path, handle) = two_messages().await;
+    // A message more.
+    let edited = content_of(&handle).replace("\n],", THEIRS);
+    std::fs::write(&path, edited).unwrap();
+    say(&store, "abc", "c", "words of c").await;
+    // Other words of the same length.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let at = std::fs::read_to_string(&path).unwrap().find("words of a").unwrap();
+    file.write_all_at(b"WORDS OF A", at as u64).unwrap();
+    say(&store, "abc", "d", "words of d").await;
+    assert_eq!(beside(&path), ["abc.json"]);
+    let texts = contents(folder.path(), store, &path).await;
+    assert_eq!(texts, ["words of a", "WORDS OF A", "words of b", "theirs", "words of c", "words of d"]);
+}
+
+#[tokio::test]
+async fn a_file_removed_between_two_saves_is_not_made_anew_nor_written_without_a_name() {
+    let (_folder, store, path, handle) = two_messages().await;
+    let before = content_of(&handle);
+    std::fs::remove_file(&path).unwrap();
+    let refused = store.save(&id("abc"), save(json!([{"id":"c","role":"user","content":"c"}]))).await;
+    assert!(matches!(refused, Err(StoreError::NotFound)));
+    assert_eq!(content_of(&handle), before);
+    assert_eq!(beside(&path), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_file_moved_to_another_day_between_two_saves_is_followed() {
+    let (folder, store, path, _) = two_messages().await;
+    let moved = file(folder.path(), "sessions", "2026-02-12", "abc");
+    std::fs::create_dir(moved.parent().unwrap()).unwrap();
+    std::fs::rename(&path, &moved).unwrap();
+    say(&store, "abc", "c", "words of c").await;
+    assert_eq!((beside(&path), beside(&moved)), (vec![], vec!["abc.json".to_owned()]));
+    assert_eq!(contents(folder.path(), store, &moved).await, ["words of a", "words of b", "words of c"]);
+}
+
+#[tokio::test]
+async fn a_file_truncated_anywhere_between_two_saves_is_mended_from_memory() {
+    let whole = content_of(&two_messages().await.3);
+    let ends = (0..whole.len()).filter(|end| end % 29 == 0 || whole[*end..].starts_with('\n'));
+    for end in ends {
+        let (folder, store, path, _) = two_messages().await;
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(end as u64).unwrap();
+        say(&store, "abc", "c", "words of c").await;
+        let copy = "abc.json.corrupt-1".to_owned();
+        let names = beside(&path);
+        assert!(names == ["abc.json"] || names == ["abc.json".to_owned(), copy.clone()], "cut at {end}: {names:?}");
+        if names.contains(&copy) {
+            assert_eq!(std::fs::read_to_string(path.with_file_name(copy)).unwrap(), whole[..end]);
+        }
+        let texts = contents(folder.path(), store, &path).await;
+        assert_eq!(texts, ["words of a", "words of b", "words of c"], "cut at {end}");
     }
 }

@@ -17,6 +17,10 @@ def long_prompt(words, name="0"):
     return f"Text {name}. " + "The boat is blue and the sea is calm today. " * (words // 11) + "What colour is the boat?"
 
 
+# Seconds after which work that nobody waits for has ended, also on a busy machine; carried on, it would take half a minute or more.
+SOON = 8
+
+
 class Many(EngineTest):
     def test_ten_at_once_all_finish_with_their_own_answers(self):
         def conversation(word):
@@ -131,21 +135,21 @@ class Waiting(EngineTest):
         next(chunk for chunk in stream if chunk.choices and chunk.choices[0].delta.content)
         self.assertEqual(self.engine.health()["active"], 1)
         stream.close()
-        self.assertLess(self.engine.wait_until_idle(), 2)
+        self.assertLess(self.engine.wait_until_idle(), SOON)
         self.assertTrue(self.ask("Hello!", max_tokens=4).choices[0].message.content)
 
     def test_a_closed_stream_frees_the_engine_while_its_prompt_is_read(self):
         stream, _ = self.begin(long_prompt(4000, "closed"))
         self.assertEqual(self.engine.health()["active"], 1)
         stream.close()
-        self.assertLess(self.engine.wait_until_idle(), 2)
+        self.assertLess(self.engine.wait_until_idle(), SOON)
 
     def test_a_whole_answer_that_nobody_waits_for(self):
         body = self.body(STORY, max_tokens=4000, temperature=1, logit_bias={"2": -100})
         with self.engine.client(timeout=openai.Timeout(PATIENCE, read=1)) as client:
             with self.assertRaises(openai.APITimeoutError):
                 client.chat.completions.create(**body)
-        self.assertLess(self.engine.wait_until_idle(), 2)
+        self.assertLess(self.engine.wait_until_idle(), SOON)
         self.assertTrue(self.ask("Hello!", max_tokens=4).choices[0].message.content)
 
     def test_many_that_are_given_up_at_once(self):
@@ -164,7 +168,7 @@ class Waiting(EngineTest):
                     pass
 
         at_once([lambda n=n: give_up(n) for n in range(20)])
-        self.assertLess(self.engine.wait_until_idle(), 3)
+        self.assertLess(self.engine.wait_until_idle(), SOON)
 
     def test_the_cache_survives_an_answer_that_was_given_up(self):
         """A person who pressed Stop goes on from there."""

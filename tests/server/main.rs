@@ -1,6 +1,7 @@
 //! The server through its real router, on a real data directory, and as a process of its own.
 
 mod api;
+mod crash;
 mod program;
 mod replies;
 mod security;

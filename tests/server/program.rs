@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-struct Program {
+pub struct Program {
     child: Child,
     address: String,
 }
@@ -21,7 +21,7 @@ impl Program {
         Self::run(command(site, data))
     }
 
-    fn run(mut command: Command) -> Self {
+    pub fn run(mut command: Command) -> Self {
         command.args(["--addr", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -31,16 +31,16 @@ impl Program {
         Self { child, address }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    async fn post(&self, path: &str, body: Value) -> Value {
+    pub async fn post(&self, path: &str, body: Value) -> Value {
         reqwest::Client::new().post(self.url(path)).json(&body).send().await.unwrap().json().await.unwrap()
     }
 
     /// Sends a signal by process id and waits for the end.
-    fn signal(mut self, name: &str) -> ExitStatus {
+    pub fn signal(mut self, name: &str) -> ExitStatus {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         self.child.wait().unwrap()
@@ -54,7 +54,7 @@ impl Drop for Program {
     }
 }
 
-fn command(site: &Path, data: &Path) -> Command {
+pub fn command(site: &Path, data: &Path) -> Command {
     let mut command = bare_command(site, data);
     command.args(["--assistant", "scripted"]);
     command
@@ -88,7 +88,7 @@ fn refusal(mut command: Command) -> String {
     sentences[0].to_owned()
 }
 
-fn site() -> TempDir {
+pub fn site() -> TempDir {
     let site = TempDir::new().unwrap();
     std::fs::create_dir(site.path().join("pkg")).unwrap();
     site

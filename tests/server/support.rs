@@ -41,6 +41,7 @@ impl TestApp {
 
     pub fn with_assistant(data: TempDir, assistant: Arc<dyn Assistant>) -> Self {
         let store = Arc::new(FileStore::open(data.path()).unwrap());
+        assert!(store.agree(std::time::Duration::from_secs(60)), "the index was not built");
         let options = CommandLine::parse_from(["verbatim"]).serve;
         let leptos = LeptosOptions::builder().output_name("verbatim").site_root("no-site").build();
         let state = AppState::new(store, assistant, leptos, &options);
