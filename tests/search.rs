@@ -425,6 +425,33 @@ async fn pages_of_a_search_are_its_hits_in_order() {
 }
 
 #[tokio::test]
+async fn ids_that_look_like_numbers_are_paged_like_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    for name in ["9e999", "1e5", "0x10", "-8e999", "nan", "7"] {
+        let new = NewSession {
+            session_id: name.parse().unwrap(),
+            user_name: "User".into(),
+            started_at: later(),
+            metadata: Object::new(),
+        };
+        store.create(new).await.unwrap();
+    }
+    for sort in [Sort::Newest, Sort::Oldest] {
+        let (mut paged, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = store.list(&ListRequest { sort, limit: 1, cursor, ..request("") }).await.unwrap();
+            paged.extend(ids(&page));
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(paged, ids(&store.list(&ListRequest { sort, ..request("") }).await.unwrap()));
+    }
+}
+
+#[tokio::test]
 async fn pinned_sessions_come_first_and_archived_ones_only_when_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::open(folder.path()).unwrap();

@@ -18,8 +18,8 @@ use unicode_normalization::char::{canonical_combining_class, decompose_compatibl
 /// How many characters a snippet has, about.
 const SNIPPET_CHARACTERS: usize = 160;
 
-/// How many characters of a snippet stand before the first hit.
-const SNIPPET_LEAD: usize = 50;
+/// How many characters of a snippet stand before the first hit: few, because a narrow page shows only thirty or so.
+const SNIPPET_LEAD: usize = 16;
 
 /// The user name that everybody has who gives none. It is not searched for: every session would be a hit for "user".
 const NOBODY: &str = "User";

@@ -116,7 +116,7 @@ async fn check(program: &Program, data: &Path, acknowledged: &Acknowledged) {
     let mut cursor = Value::Null;
     loop {
         let page = program.post("/api/sessions/list", json!({"limit": 1000, "cursor": cursor})).await;
-        for summary in page["sessions"].as_array().unwrap() {
+        for summary in page["sessions"].as_array().unwrap_or_else(|| panic!("{page}")) {
             listed.insert(summary["session_id"].as_str().unwrap().to_owned(), summary.clone());
         }
         cursor = page["next_cursor"].clone();
@@ -144,10 +144,20 @@ async fn check(program: &Program, data: &Path, acknowledged: &Acknowledged) {
         let words: Vec<&str> =
             content.split_whitespace().filter(|word| word.chars().all(char::is_alphanumeric)).collect();
         let query = words.iter().take(6).map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" ");
-        let found = program.post("/api/sessions/list", json!({"limit": 1000, "query": query})).await;
-        let ids: Vec<&str> =
-            found["sessions"].as_array().unwrap().iter().filter_map(|row| row["session_id"].as_str()).collect();
-        assert!(ids.contains(&id.as_str()), "{query} does not find session {id}");
+        // A page may be short where many texts have to be read to know the hits; then it says where to go on.
+        let mut ids = Vec::new();
+        let mut cursor = Value::Null;
+        loop {
+            let body = json!({"limit": 1000, "query": query, "cursor": cursor});
+            let page = program.post("/api/sessions/list", body).await;
+            let rows = page["sessions"].as_array().unwrap_or_else(|| panic!("{page}")).iter();
+            ids.extend(rows.filter_map(|row| row["session_id"].as_str().map(str::to_owned)));
+            cursor = page["next_cursor"].clone();
+            if cursor.is_null() {
+                break;
+            }
+        }
+        assert!(ids.contains(id), "{query} does not find session {id}");
     }
 }
 

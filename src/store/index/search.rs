@@ -117,9 +117,10 @@ fn browse(shared: &Shared, request: &ListRequest, listing: &mut Listing) -> Resu
         let mut skip = request.offset;
         let mut take = |condition: &str, order: &str, key: i64, id: &str| -> rusqlite::Result<()> {
             let limit = i64::try_from(wanted - rows.len()).unwrap_or(i64::MAX);
+            // All parameters are named in each form of the statement. As a number an id may be infinite (9e999).
             let sql = format!(
                 "SELECT summary, pinned, updated, started FROM file INDEXED BY {index} WHERE {kind_column} {condition}
-                 shown AND area = 0 AND archived = 0 ORDER BY {order} LIMIT ?1 OFFSET ?5 + 0 * (?2 + ?3 + coalesce(?4, 0))"
+                 shown AND area = 0 AND archived = 0 ORDER BY {order} LIMIT ?1 OFFSET ?5 + 0 * ((?2 IS NULL) + length(?3) + ?4)"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let offset = i64::try_from(skip).unwrap_or(i64::MAX);
