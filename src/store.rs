@@ -248,6 +248,8 @@ pub enum StoreError {
     ReadOnly(String),
     /// Something cannot be read.
     Unreadable(String),
+    /// The index of all sessions cannot be read.
+    IndexUnreadable(String),
     /// Something cannot be written: the disk is full, a folder is read-only.
     Unwritable(String),
 }
@@ -261,6 +263,7 @@ impl fmt::Display for StoreError {
             StoreError::Invalid(text) => write!(f, "invalid request: {text}"),
             StoreError::ReadOnly(text) => write!(f, "read-only: {text}"),
             StoreError::Unreadable(text) => write!(f, "unreadable: {text}"),
+            StoreError::IndexUnreadable(text) => write!(f, "the index cannot be read: {text}"),
             StoreError::Unwritable(text) => write!(f, "unwritable: {text}"),
         }
     }
@@ -292,6 +295,14 @@ impl From<StoreError> for AppError {
                 AppError::new(
                     ErrorCode::StorageUnreadable,
                     "The session's file cannot be read. It was left as it is; the server's log says more.",
+                )
+            }
+            StoreError::IndexUnreadable(_) => {
+                tracing::error!(%error, "store cannot list");
+                AppError::new(
+                    ErrorCode::StorageUnreadable,
+                    "The list of sessions cannot be read now. The sessions themselves are safe. If it stays so, start Verbatim \
+                     anew; the server's log says more.",
                 )
             }
             StoreError::Unwritable(_) => {

@@ -719,6 +719,7 @@ impl StoreError {
             StoreError::Invalid(text) => StoreError::Invalid(text.clone()),
             StoreError::ReadOnly(text) => StoreError::ReadOnly(text.clone()),
             StoreError::Unreadable(text) => StoreError::Unreadable(text.clone()),
+            StoreError::IndexUnreadable(text) => StoreError::IndexUnreadable(text.clone()),
             StoreError::Unwritable(text) => StoreError::Unwritable(text.clone()),
         }
     }

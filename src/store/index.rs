@@ -37,6 +37,11 @@ const MOST_NOTED_BYTES: usize = 16 * 1024 * 1024;
 /// How many bytes of texts that a comparison read wait for the index at most.
 const MOST_FOUND_BYTES: usize = 8 * 1024 * 1024;
 
+/// How long notes are gathered, and how many bytes of texts at most, unless somebody waits for them: to take up many at once costs
+/// less, and processors are left to saves.
+const GATHER_TIME: Duration = Duration::from_millis(40);
+const GATHERED_BYTES: usize = 1024 * 1024;
+
 /// How long a list waits at most for what was saved before it to stand in the index.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
@@ -67,6 +72,9 @@ struct Shared {
 struct Inbox {
     notes: VecDeque<Note>,
     note_bytes: usize,
+    /// When the first of the notes came, and whether somebody waits until they stand in the index.
+    noted_since: Option<Instant>,
+    is_awaited: bool,
     /// How many notes were given, and how many of them stand in the index.
     given: u64,
     applied: u64,
@@ -81,6 +89,12 @@ struct Inbox {
 }
 
 impl Inbox {
+    /// How much longer notes are gathered before they are taken up; `None` if it is time.
+    fn gathers_for(&self) -> Option<Duration> {
+        let since = self.noted_since.filter(|_| !self.is_awaited && !self.stop && self.note_bytes < GATHERED_BYTES)?;
+        GATHER_TIME.checked_sub(since.elapsed())
+    }
+
     /// Whether something that was found is not in the index yet.
     fn has_found(&self) -> bool {
         !self.found.is_empty() || self.found_in_work > 0
@@ -364,7 +378,7 @@ impl Index {
 
     /// What of the index does not agree with itself, for whoever checks it: one sentence each.
     pub fn check(&self) -> Result<Vec<String>, StoreError> {
-        search::check(&self.shared).map_err(|error| StoreError::Unreadable(format!("the index: {error}")))
+        search::check(&self.shared).map_err(|error| StoreError::IndexUnreadable(error.to_string()))
     }
 }
 
@@ -406,8 +420,14 @@ impl Shared {
         }
         inbox.notes.push_back(note);
         inbox.given += 1;
+        // The worker needs to hear of the first one only, and when there are enough.
+        let is_first = inbox.noted_since.is_none();
+        inbox.noted_since.get_or_insert_with(Instant::now);
+        let is_time = inbox.gathers_for().is_none();
         drop(inbox);
-        self.to_worker.notify_one();
+        if is_first || is_time {
+            self.to_worker.notify_one();
+        }
     }
 
     /// Waits until everything that was noted before stands in the index, for [`SETTLE_TIME`] at most.
@@ -415,6 +435,10 @@ impl Shared {
         let deadline = Instant::now() + SETTLE_TIME;
         let mut inbox = self.inbox();
         let given = inbox.given;
+        if inbox.applied < given {
+            inbox.is_awaited = true;
+            self.to_worker.notify_one();
+        }
         while inbox.applied < given && !inbox.stop {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
             inbox = match self.to_others.wait_timeout(inbox, left) {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::sync::LazyLock;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{canonical_combining_class, decompose_compatible};
 
@@ -38,30 +39,22 @@ pub fn of_message(message: &Message) -> Cow<'_, str> {
     text
 }
 
-/// The same as [`of_message`] of a message as it is written to a file; `None` for a line that holds none.
-pub fn of_line(line: &str) -> Option<String> {
-    let line: Line<'_> = serde_json::from_str(line).ok()?;
+/// The id of a message as it is written to a file, and the same as [`of_message`] of it; `None` for a line that holds none.
+pub fn of_line(line: &[u8]) -> Option<(String, String)> {
+    let line: Line<'_> = serde_json::from_slice(line).ok()?;
     let mut text = line.content.into_owned();
     for part in line.parts.unwrap_or_default().into_iter().filter(|part| part.kind.as_deref() == Some("tool")) {
         let Some(name) = part.name else { continue };
         push_tool(&mut text, &name, &part.params, part.arguments.as_ref(), part.result.as_ref());
     }
-    Some(text)
-}
-
-/// The id of a message as it is written to a file.
-pub fn id_of_line(line: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Id<'a> {
-        #[serde(borrow)]
-        id: Cow<'a, str>,
-    }
-    serde_json::from_str::<Id<'_>>(line).ok().map(|line| line.id.into_owned())
+    Some((line.id.into_owned(), text))
 }
 
 /// What is searched of a line; everything else in it is passed over without being taken apart.
 #[derive(Deserialize)]
 struct Line<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     #[serde(borrow)]
     content: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -112,12 +105,25 @@ pub fn of_head(summary: &Summary) -> String {
 /// Folds a text.
 pub fn fold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
-    fold_each(text, &mut |c, _| folded.push(c), &mut || true);
+    let mut each = |piece: Piece<'_>, _| match piece {
+        Piece::Ascii(run) => folded.push_str(run),
+        Piece::Character(c) => folded.push(c),
+    };
+    fold_each(text, &mut each, &mut || true);
+    folded.make_ascii_lowercase();
     folded
 }
 
-/// Folds a text and calls back with each character and the first byte of what it stands for, as long as that is wanted.
-fn fold_each(text: &str, each: &mut impl FnMut(char, usize), goes_on: &mut impl FnMut() -> bool) {
+/// What a folded text is put together from.
+enum Piece<'a> {
+    /// Characters as they stand in the text, but for the letter case.
+    Ascii(&'a str),
+    /// A folded character.
+    Character(char),
+}
+
+/// Folds a text and calls back with each piece and the first byte of what it stands for, as long as that is wanted.
+fn fold_each(text: &str, each: &mut impl FnMut(Piece<'_>, usize), goes_on: &mut impl FnMut() -> bool) {
     let bytes = text.as_bytes();
     let mut at = 0;
     // Where white space stands that is written before the next character.
@@ -125,24 +131,18 @@ fn fold_each(text: &str, each: &mut impl FnMut(char, usize), goes_on: &mut impl 
     let mut is_begun = false;
     let mut cluster = String::new();
     while at < bytes.len() && goes_on() {
-        // Nearly all of most texts is ASCII that no mark follows.
-        while let Some(&byte) = bytes.get(at).filter(|byte| byte.is_ascii())
-            && bytes.get(at + 1).is_none_or(u8::is_ascii)
-            && goes_on()
-        {
-            if byte <= b' ' || byte == 0x7F {
-                space = space.or(is_begun.then_some(at));
-            } else {
-                if let Some(space) = space.take() {
-                    each(' ', space);
-                }
-                is_begun = true;
-                each(char::from(byte.to_ascii_lowercase()), at);
+        let run = plain_run(&bytes[at..]);
+        if run > 0 {
+            if let Some(space) = space.take() {
+                each(Piece::Character(' '), space);
             }
-            at += 1;
+            is_begun = true;
+            each(Piece::Ascii(&text[at..at + run]), at);
+            at += run;
+            continue;
         }
         let mut characters = text[at..].chars();
-        let Some(c) = characters.next().filter(|_| goes_on()) else { break };
+        let Some(c) = characters.next() else { break };
         let begin = at;
         at += c.len_utf8();
         let next = characters.clone().next();
@@ -152,13 +152,15 @@ fn fold_each(text: &str, each: &mut impl FnMut(char, usize), goes_on: &mut impl 
         }
         let mut emit = |folded| {
             if let Some(space) = space.take() {
-                each(' ', space);
+                each(Piece::Character(' '), space);
             }
             is_begun = true;
-            each(folded, begin);
+            each(Piece::Character(folded), begin);
         };
-        if next.is_none_or(|next| !is_joined(next)) && (c.is_ascii() || is_folded(c)) {
-            emit(c.to_ascii_lowercase());
+        if next.is_none_or(|next| !is_joined(next))
+            && let Some(folded) = folded_alone(c)
+        {
+            emit(folded);
             continue;
         }
         cluster.clear();
@@ -171,17 +173,56 @@ fn fold_each(text: &str, each: &mut impl FnMut(char, usize), goes_on: &mut impl 
     }
 }
 
-/// Common characters that are folded already: Chinese and Korean signs, Japanese syllables, most small Russian letters.
-fn is_folded(c: char) -> bool {
-    matches!(c, '\u{3041}'..='\u{3096}' | '\u{30A1}'..='\u{30FA}' | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7A3}')
-        || matches!(c, '\u{430}'..='\u{438}' | '\u{43A}'..='\u{44F}')
+/// How many bytes are ASCII that stays as it is but for the letter case: words with single spaces between them. Nearly all of most
+/// texts is. A last character that a mark may follow is left out.
+fn plain_run(bytes: &[u8]) -> usize {
+    let mut run = 0;
+    loop {
+        match bytes[run..] {
+            [byte, ..] if byte.is_ascii_graphic() => run += 1,
+            [b' ', next, ..] if run > 0 && next.is_ascii_graphic() => run += 2,
+            [byte, ..] if !byte.is_ascii() => return run.saturating_sub(1),
+            _ => return run,
+        }
+    }
 }
+
+/// What a common character is folded to where no mark follows.
+fn folded_alone(c: char) -> Option<char> {
+    match c {
+        // Japanese syllables, Chinese and Korean signs stay as they are.
+        '\u{3041}'..='\u{3096}' | '\u{30A1}'..='\u{30FA}' | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' => {
+            Some(c)
+        }
+        '\u{AC00}'..='\u{D7A3}' => Some(c),
+        _ => FOLDED_ALONE.get(c as usize).copied().flatten(),
+    }
+}
+
+/// Latin, Greek and Cyrillic letters, which are looked up much faster than they are taken apart.
+static FOLDED_ALONE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
+    let alone = |c: char| {
+        let mut folded = Vec::new();
+        fold_cluster(c.encode_utf8(&mut [0; 4]), &mut |c| folded.push(c));
+        match folded[..] {
+            [one] => Some(one),
+            _ => None,
+        }
+    };
+    ('\0'..'\u{530}').map(alone).collect()
+});
 
 /// Whether a character belongs to the one before it.
 fn is_joined(c: char) -> bool {
     // Korean syllables may be written in parts.
     let is_part = matches!(c, '\u{1160}'..='\u{11FF}');
-    !c.is_ascii() && (canonical_combining_class(c) != 0 || is_ignored(c) || is_part)
+    !is_surely_alone(c) && (canonical_combining_class(c) != 0 || is_ignored(c) || is_part)
+}
+
+/// Common characters that never belong to the one before them, of which this need not be looked up.
+fn is_surely_alone(c: char) -> bool {
+    matches!(c, '\0'..='\u{AC}' | '\u{AE}'..='\u{2FF}' | '\u{370}'..='\u{482}' | '\u{2010}'..='\u{2029}')
+        || matches!(c, '\u{3041}'..='\u{3098}' | '\u{30A0}'..='\u{A66E}' | '\u{AC00}'..='\u{D7A3}')
 }
 
 /// Characters that are not seen: variation selectors, joiners, soft hyphens, marks of direction.
@@ -199,14 +240,18 @@ fn fold_cluster(cluster: &str, emit: &mut impl FnMut(char)) {
     let mut parts = String::new();
     for c in cluster.chars().filter(|c| !is_ignored(*c)) {
         for lower in c.to_lowercase() {
+            // A mark that stands by itself is written as a space with the mark (´, ゛).
+            let mut follows_space = false;
             decompose_compatible(lower, |part| {
-                if !is_accent(part) {
+                follows_space = part.is_whitespace() || follows_space && canonical_combining_class(part) != 0;
+                if !is_accent(part) && !follows_space {
                     parts.push(part);
                 }
             });
         }
     }
-    for c in parts.nfc() {
+    // A compatibility form may hold capitals (℡).
+    for c in parts.nfc().flat_map(char::to_lowercase) {
         match c {
             'ß' => "ss".chars().for_each(&mut *emit),
             'æ' => "ae".chars().for_each(&mut *emit),
@@ -216,9 +261,7 @@ fn fold_cluster(cluster: &str, emit: &mut impl FnMut(char)) {
             'đ' | 'ð' => emit('d'),
             'ı' => emit('i'),
             'ς' => emit('σ'),
-            // A compatibility form may hold capitals or spaces (℡, ´).
-            c if c.is_whitespace() => {}
-            c => c.to_lowercase().for_each(&mut *emit),
+            c => emit(c),
         }
     }
 }
@@ -472,7 +515,7 @@ fn occurrences<'a>(text: &'a str, needle: &'a str) -> impl Iterator<Item = usize
 
 /// The part of a text in which the first needle stands, and the places of all needles in it; `None` if none stands in the text.
 /// `folded` is the whole text, folded.
-pub fn excerpt(message_id: &str, text: &str, folded: &str, needles: &[Needle]) -> Option<Match> {
+pub fn excerpt(message_id: &str, text: &str, folded: &str, needles: &[&Needle]) -> Option<Match> {
     let first = needles.iter().filter_map(|needle| needle.find(folded)).min()?;
     let first = origin(text, first);
     let mut start = back(text, first, SNIPPET_LEAD);
@@ -524,26 +567,37 @@ fn forth(text: &str, byte: usize, characters: usize) -> usize {
 /// The first byte of what a byte of the folded text stands for.
 fn origin(text: &str, folded_byte: usize) -> usize {
     let (byte, found) = (Cell::new(0), Cell::new(None));
-    let mut look = |c: char, origin| {
-        if byte.get() >= folded_byte && found.get().is_none() {
-            found.set(Some(origin));
+    let mut look = |piece: Piece<'_>, origin| {
+        let (length, within) = match piece {
+            Piece::Ascii(run) => (run.len(), folded_byte.saturating_sub(byte.get())),
+            Piece::Character(c) => (c.len_utf8(), 0),
+        };
+        if byte.get() + length > folded_byte && found.get().is_none() {
+            found.set(Some(origin + within));
         }
-        byte.set(byte.get() + c.len_utf8());
+        byte.set(byte.get() + length);
     };
     fold_each(text, &mut look, &mut || found.get().is_none());
     found.get().unwrap_or(0)
 }
 
 /// Where needles stand in a text that begins at the byte `begin` of another, in bytes of that other, in order.
-fn places_in_original(text: &str, begin: usize, needles: &[Needle]) -> Vec<(usize, usize)> {
+fn places_in_original(text: &str, begin: usize, needles: &[&Needle]) -> Vec<(usize, usize)> {
     let mut folded = String::with_capacity(text.len());
     // For each byte of the folded text the first byte of what it stands for.
     let mut origins = Vec::with_capacity(text.len() + 1);
-    let mut each = |c: char, origin| {
-        folded.push(c);
-        origins.resize(folded.len(), origin);
+    let mut each = |piece: Piece<'_>, origin| match piece {
+        Piece::Ascii(run) => {
+            folded.push_str(run);
+            origins.extend(origin..origin + run.len());
+        }
+        Piece::Character(c) => {
+            folded.push(c);
+            origins.resize(folded.len(), origin);
+        }
     };
     fold_each(text, &mut each, &mut || true);
+    folded.make_ascii_lowercase();
     let mut ranges = Vec::new();
     for needle in needles {
         for place in needle.places(&folded) {
@@ -569,7 +623,7 @@ mod tests {
     }
 
     fn cut_out(text: &str, needles: &[Needle]) -> Option<Match> {
-        excerpt("m", text, &fold(text), needles)
+        excerpt("m", text, &fold(text), &needles.iter().collect::<Vec<_>>())
     }
 
     fn finds(text: &str, term: &str) -> bool {
@@ -593,8 +647,27 @@ mod tests {
             ("soft\u{AD}hyphen", "softhyphen"),
             ("सिक्का", "सिक्का"),
             ("x\u{301}", "x"),
+            ("a´b か゛", "ab か"),
+            ("\u{FDFA}", "صلىاللهعليهوسلم"),
         ] {
             assert_eq!(fold(text), folded, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_character_is_folded_once_and_for_all() {
+        for c in '\0'..=char::MAX {
+            let folded = fold(c.encode_utf8(&mut [0; 4]));
+            assert_eq!(fold(&folded), folded, "{c:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_surely_alone_is_never_joined() {
+        let alone = ('\0'..=char::MAX).filter(|c| is_surely_alone(*c));
+        for c in alone {
+            let is_part = matches!(c, '\u{1160}'..='\u{11FF}');
+            assert!(canonical_combining_class(c) == 0 && !is_ignored(c) && !is_part, "{c:?}");
         }
     }
 
@@ -658,10 +731,9 @@ mod tests {
         ] {
             let message: Message = serde_json::from_value(message).unwrap();
             let line = serde_json::to_string(&message).unwrap();
-            assert_eq!(of_line(&line).unwrap(), of_message(&message));
-            assert_eq!(id_of_line(&line).unwrap(), message.id);
+            assert_eq!(of_line(line.as_bytes()).unwrap(), (message.id.clone(), of_message(&message).into_owned()));
         }
-        assert_eq!(of_line("no message"), None);
+        assert_eq!(of_line(b"no message"), None);
     }
 
     proptest! {

@@ -1,9 +1,10 @@
 //! Measures what README's table says of the store and the server, each figure beside a bare baseline in the same run.
 //!
-//! `verbatim-bench SERVER CORPUS…`: the server's program, and data directories that `make corpus` made, smallest first. The corpora
+//! `verbatim-bench SERVER [CORPUS…]`: the server's program, and data directories that `make corpus` made, smallest first. The corpora
 //! are left as they are: each is measured through a copy of its folders in which the files are hard links.
 
 mod process;
+mod replies;
 mod store;
 
 use std::path::PathBuf;
@@ -13,8 +14,8 @@ use std::time::Duration;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     let (server, corpora) = (arguments.next(), arguments.collect::<Vec<_>>());
-    let Some(server) = server.filter(|_| !corpora.is_empty()) else {
-        eprintln!("usage: verbatim-bench SERVER CORPUS…");
+    let Some(server) = server else {
+        eprintln!("usage: verbatim-bench SERVER [CORPUS…]");
         return ExitCode::FAILURE;
     };
     match run(&server, &corpora) {
@@ -34,6 +35,7 @@ fn run(server: &std::path::Path, corpora: &[PathBuf]) -> Result<(), Failure> {
     store::saves()?;
     store::concurrent_saves()?;
     store::loads()?;
+    replies::measure(server)?;
     for corpus in corpora {
         let name = corpus.file_name().unwrap_or_default().to_string_lossy().into_owned();
         println!("── {name}");

@@ -12,19 +12,25 @@ use verbatim_corpus::Random;
 const ASKED: usize = 60;
 
 /// A server that is stopped when it goes out of scope.
-struct Server {
+pub struct Server {
     child: Child,
-    url: String,
-    client: reqwest::Client,
+    pub url: String,
+    pub client: reqwest::Client,
     started: Instant,
 }
 
 impl Server {
     fn start(program: &Path, data: &Path) -> Result<Self, Failure> {
+        Self::start_with(program, data, &["--assistant", "scripted"])
+    }
+
+    /// Starts it with further options.
+    pub fn start_with(program: &Path, data: &Path, options: &[&str]) -> Result<Self, Failure> {
         let started = Instant::now();
         let mut child = Command::new(program)
-            .args(["--addr", "127.0.0.1:0", "--assistant", "scripted", "--data-dir"])
+            .args(["--addr", "127.0.0.1:0", "--data-dir"])
             .arg(data)
+            .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
@@ -34,7 +40,8 @@ impl Server {
         Ok(Self { child, url, client: reqwest::Client::new(), started })
     }
 
-    async fn post(&self, path: &str, body: Value) -> Result<Value, Failure> {
+    /// What it answers, as JSON.
+    pub async fn post(&self, path: &str, body: Value) -> Result<Value, Failure> {
         let answer = self.client.post(format!("{}{path}", self.url)).json(&body).send().await?.error_for_status()?;
         Ok(answer.json().await?)
     }
@@ -75,7 +82,16 @@ impl Server {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
     }
 
-    fn stop(mut self) -> Result<(), Failure> {
+    /// The processor time that it used so far, in clock ticks of which there are a hundred in a second.
+    pub fn ticks(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+        ticks(11) + ticks(12)
+    }
+
+    /// Ends it and waits for that.
+    pub fn stop(mut self) -> Result<(), Failure> {
         Command::new("kill").arg(self.child.id().to_string()).status()?;
         self.child.wait()?;
         Ok(())

@@ -8,8 +8,8 @@ use crate::store::disk::Stamp;
 use crate::store::document::Document;
 use crate::store::layout::{self, Area, Day, Layout};
 use crate::store::{StoreError, text};
-use notify::event::{EventKind, ModifyKind};
-use notify::{RecursiveMode, Watcher};
+use notify::event::ModifyKind;
+use notify::{EventKind, EventKindMask, RecursiveMode, Watcher};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::Path;
@@ -67,7 +67,7 @@ impl Comparer {
     fn watch(&mut self) {
         let shared = Arc::downgrade(&self.shared);
         let layout = self.shared.layout.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let take_up = move |event: notify::Result<notify::Event>| {
             let Some(shared) = shared.upgrade() else { return };
             match event {
                 Ok(event) if event.need_rescan() => shared.want(Wanted::All),
@@ -80,7 +80,11 @@ impl Comparer {
                 }
                 Err(_) => shared.want(Wanted::All),
             }
-        });
+        };
+        // The system is not to tell of each file that is opened: a search opens hundreds.
+        let kinds =
+            EventKindMask::CREATE | EventKindMask::REMOVE | EventKindMask::MODIFY_DATA | EventKindMask::MODIFY_NAME;
+        let watcher = notify::RecommendedWatcher::new(take_up, notify::Config::default().with_event_kinds(kinds));
         let watched = watcher.and_then(|mut watcher| {
             for area in [Area::Sessions, Area::Trash] {
                 watcher.watch(&self.shared.layout.area(area), RecursiveMode::Recursive)?;

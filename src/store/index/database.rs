@@ -3,6 +3,7 @@
 use crate::model::session::{SessionId, Summary};
 use crate::store::disk::Stamp;
 use crate::store::layout::{Area, Day};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use std::collections::HashMap;
 use std::fs::Permissions;
@@ -18,7 +19,7 @@ pub type Number = u32;
 pub type Doc = u32;
 
 /// Counts up whenever the tables or what stands in them change their meaning; an index of another version is built anew.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// How many connections that read are kept open.
 const READERS: usize = 4;
@@ -129,7 +130,7 @@ impl Database {
                 let connection = Connection::open_with_flags(&self.path, flags)?;
                 connection.busy_timeout(BUSY_TIMEOUT)?;
                 connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
-                connection.set_prepared_statement_cache_capacity(64);
+                keep_plans(&connection)?;
                 connection
             }
         };
@@ -173,7 +174,7 @@ fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     }
     let mut writer = Connection::open(path)?;
     writer.busy_timeout(BUSY_TIMEOUT)?;
-    writer.set_prepared_statement_cache_capacity(64);
+    keep_plans(&writer)?;
     writer.pragma_update(None, "page_size", 8192)?;
     writer.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     writer.pragma_update(None, "journal_mode", "WAL")?;
@@ -193,6 +194,14 @@ fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
         transaction.commit()?;
     }
     Ok(writer)
+}
+
+/// Keeps statements as they were prepared. Without the second setting SQLite prepares a statement anew whenever another value is
+/// bound that might be good for a partial index, which took a seventh of a search.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// The number that stands for an area in the tables.
@@ -289,25 +298,22 @@ pub struct Location {
     pub id: SessionId,
 }
 
-/// Where a file lies, by number, if it can be read.
-pub fn location(connection: &Connection, number: Number) -> rusqlite::Result<Option<Location>> {
+/// What a search needs of a file, by number: where it lies, its row in a list as it is kept, and where its texts stand. `None` if
+/// it cannot be read.
+pub fn session(connection: &Connection, number: Number) -> rusqlite::Result<Option<(Location, String, Vec<Place>)>> {
     let found = connection
-        .prepare_cached("SELECT area, day, id FROM file WHERE number = ?1 AND summary IS NOT NULL")?
+        .prepare_cached(
+            "SELECT area, day, id, summary, docs FROM file LEFT JOIN text USING(number)
+             WHERE file.number = ?1 AND summary IS NOT NULL",
+        )?
         .query_row([number], |row| {
             let (day, id) = (Day::parse(row.get_ref(1)?.as_str()?), row.get_ref(2)?.as_str()?.parse().ok());
-            Ok((area_of(row.get(0)?), day, id))
+            let places = row.get_ref(4)?.as_blob_or_null()?.map(decode_places).unwrap_or_default();
+            Ok((area_of(row.get(0)?), day, id, row.get(3)?, places))
         })
         .optional()?;
-    Ok(found.and_then(|(area, day, id)| Some(Location { area, day: day?, id: id? })))
-}
-
-/// The row in a list of a file, by number.
-pub fn summary(connection: &Connection, number: Number) -> rusqlite::Result<Option<Summary>> {
-    connection
-        .prepare_cached("SELECT summary FROM file WHERE number = ?1 AND summary IS NOT NULL")?
-        .query_row([number], |row| read_summary(row, 0))
-        .optional()
-        .map(Option::flatten)
+    Ok(found
+        .and_then(|(area, day, id, summary, places)| Some((Location { area, day: day?, id: id? }, summary, places))))
 }
 
 /// Reads a column that holds a summary.

@@ -4,22 +4,21 @@
 //! may be hits; this touches no file. Then the sessions are gone through in the order of the list, and where tokens alone are not
 //! proof enough, the lines of the candidates are read from the session files, until the page is full and the count is known.
 
-use super::database::{self, Location, Number, Place};
+mod reading;
+
+use super::database::{self, Number};
 use super::memory::{self, Entry, Memory, flags};
 use super::{Shared, postings};
 use crate::model::query::{Condition, Feature, Filter, Mode, Name, Query, State, Term};
-use crate::model::session::{Kind, Match, SessionId, Summary, is_id};
-use crate::store::document::Document;
+use crate::model::session::{Kind, SessionId, Summary, is_id};
 use crate::store::text::{self, Lookup, Needle};
 use crate::store::{ListRequest, Listing, Sort, StoreError};
 use chrono::{NaiveDate, NaiveTime, TimeDelta};
+use reading::Reader;
 use roaring::RoaringBitmap;
 use rusqlite::{Connection, params};
-use std::cell::Cell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::collections::{BinaryHeap, HashSet};
 
 /// Up to this number hits are counted exactly.
 const COUNTED: usize = 1_000;
@@ -27,25 +26,20 @@ const COUNTED: usize = 1_000;
 /// How many of the newest hits are ranked when the best are wanted first.
 const RANKED: usize = 2_000;
 
-/// How many messages of a hit are shown.
-const SHOWN_MATCHES: usize = 2;
+/// How many candidates are read in one go: for a page, at most and at least, and to count.
+const READ_AT_ONCE: usize = 128;
+const FEWEST_AT_ONCE: usize = 16;
+const COUNTED_AT_ONCE: usize = 64;
 
 /// How many texts are read at most to count hits beyond the page, where tokens are not proof enough.
-const READ_TO_COUNT: usize = 400;
+const READ_TO_COUNT: usize = 100;
 
 /// How many texts are read for a page at most. Only phrases of frequent words that seldom meet come near it; their page may then be
 /// short, and says where the next one goes on.
 const MOST_READ: usize = 10_000;
 
-/// How many candidate messages of a session are read for ranking, and to find those that are shown.
-const READ_FOR_MATCHES: usize = 40;
-const READ_FOR_RANK: usize = 3;
-
 /// The shortest beginning of an id that finds a session: shorter ones are words (`dad`, `bee`).
 const SHORTEST_ID_PREFIX: usize = 4;
-
-/// The most bytes of a line that are taken for a message; a longer one is read with its whole file.
-const MOST_LINE_BYTES: u32 = 64 * 1024 * 1024;
 
 /// Why a search has no answer.
 pub enum Failure {
@@ -58,7 +52,7 @@ pub enum Failure {
 impl Failure {
     pub fn into_store_error(self) -> StoreError {
         match self {
-            Failure::Index(error) => StoreError::Unreadable(format!("the index: {error}")),
+            Failure::Index(error) => StoreError::IndexUnreadable(error.to_string()),
             Failure::Invalid(text) => StoreError::Invalid(text.to_owned()),
         }
     }
@@ -237,6 +231,27 @@ impl Files {
     fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
+
+    /// Leaves those that are in both.
+    fn keep(&mut self, others: &Files) {
+        self.0.truncate(others.0.len());
+        self.0.iter_mut().zip(&others.0).for_each(|(word, other)| *word &= other);
+    }
+
+    fn remove(&mut self, others: &Files) {
+        self.0.iter_mut().zip(&others.0).for_each(|(word, other)| *word &= !other);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Number> + '_ {
+        (0..).step_by(64).zip(&self.0).flat_map(|(first, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+                rest &= rest - 1;
+                Some(first + bit)
+            })
+        })
+    }
 }
 
 /// What is looked for, and where it may be.
@@ -256,8 +271,27 @@ struct Wanted {
 struct Candidates {
     terms: Vec<Wanted>,
     without: Vec<Wanted>,
-    /// Each with its place in the order: the greatest first.
-    heap: BinaryHeap<(i64, Reverse<Number>)>,
+    /// Each by its place in the order: the greatest first.
+    heap: BinaryHeap<InOrder>,
+}
+
+/// A candidate's place in the order of the list, and its number.
+type InOrder = (i64, Reverse<Number>);
+
+/// Which candidates are looked at in one go.
+struct Step {
+    /// How many.
+    most: usize,
+    /// Whether the hits among them are shown.
+    is_for_page: bool,
+}
+
+/// A candidate of which is known whether it is a hit.
+struct Decided {
+    place: InOrder,
+    is_hit: bool,
+    /// Its row in the list, where that is wanted.
+    row: Option<Summary>,
 }
 
 impl Candidates {
@@ -270,6 +304,36 @@ impl Candidates {
     fn is_sure(&self, number: Number) -> bool {
         self.terms.iter().all(|wanted| wanted.is_exact || wanted.sure.contains(number))
             && self.without.iter().all(|wanted| wanted.is_exact || !wanted.files.contains(number))
+    }
+
+    /// Leaves out what stood on earlier pages.
+    fn skip_to(&mut self, after: &HitPlace) {
+        let last = (after.key, Reverse(after.number));
+        self.heap.retain(|place| *place < last);
+    }
+
+    /// Takes the next ones.
+    fn take(&mut self, most: usize) -> Vec<InOrder> {
+        std::iter::from_fn(|| self.heap.pop()).take(most).collect()
+    }
+
+    /// Takes the next ones and decides whether they are hits; texts are read only where that has to be.
+    fn read_next(&mut self, reader: &Reader<'_>, step: &Step) -> rusqlite::Result<Vec<Decided>> {
+        let mut decided = Vec::with_capacity(step.most);
+        for place in self.take(step.most) {
+            let is_hit = self.is_sure(place.1.0);
+            let session = if is_hit && !step.is_for_page { None } else { reader.session(place.1.0)? };
+            decided.push((Decided { place, is_hit, row: None }, session));
+        }
+        reading::for_each(&mut decided, |(decided, session)| {
+            let Some(session) = session else { return };
+            decided.is_hit = decided.is_hit || session.is_hit(self);
+            if decided.is_hit && step.is_for_page {
+                decided.row = session.row(&self.terms);
+            }
+            session.let_go();
+        });
+        Ok(decided.into_iter().map(|(decided, _)| decided).collect())
     }
 }
 
@@ -288,14 +352,11 @@ fn find_candidates(connection: &Connection, memory: &Memory, asked: &Asked<'_>) 
     }
     let trashed = if asked.query.is_for_trash() { flags::TRASHED } else { 0 };
     let kind = asked.kind.map(|kind| if kind == Kind::Voice { flags::VOICE } else { 0 });
-    let certain: Vec<&Wanted> = without.iter().filter(|wanted| wanted.is_exact).collect();
     let mut found = Vec::new();
-    for (number, entry) in memory.entries() {
+    let mut consider = |number: Number, entry: &Entry| {
         let is_candidate = entry.has(flags::SHOWN)
             && entry.flags & flags::TRASHED == trashed
             && kind.is_none_or(|kind| entry.flags & flags::VOICE == kind)
-            && terms.iter().all(|wanted| wanted.files.contains(number))
-            && !certain.iter().any(|wanted| wanted.files.contains(number))
             && conditions.iter().all(|(is_negated, holds)| holds(number, entry) != *is_negated);
         if is_candidate {
             let key = match asked.sort {
@@ -303,6 +364,21 @@ fn find_candidates(connection: &Connection, memory: &Memory, asked: &Asked<'_>) 
                 Sort::Oldest => entry.started.saturating_neg(),
             };
             found.push((key, Reverse(number)));
+        }
+    };
+    let certain = without.iter().filter(|wanted| wanted.is_exact).map(|wanted| &wanted.files);
+    match terms.split_first() {
+        Some((first, others)) => {
+            let mut files = first.files.clone();
+            others.iter().for_each(|wanted| files.keep(&wanted.files));
+            certain.for_each(|without| files.remove(without));
+            files.iter().for_each(|number| consider(number, &memory.entry(number)));
+        }
+        None => {
+            let mut without = Files::default();
+            certain.for_each(|files| files.iter().for_each(|number| without.insert(number)));
+            let entries = memory.entries().filter(|(number, _)| !without.contains(*number));
+            entries.for_each(|(number, entry)| consider(number, entry));
         }
     }
     Ok(Candidates { terms, without, heap: BinaryHeap::from(found) })
@@ -321,8 +397,13 @@ fn find_texts(connection: &Connection, memory: &Memory, term: &Term, needle: Nee
     };
     let files_of = |docs: &RoaringBitmap| {
         let mut files = Files::default();
-        for owner in docs.iter().map(|doc| memory.owner(doc)).filter(|owner| *owner != Number::MAX) {
-            files.insert(owner);
+        let mut last = Number::MAX;
+        for owner in docs.iter().map(|doc| memory.owner(doc)) {
+            // The texts of a session mostly follow each other.
+            if owner != last && owner != Number::MAX {
+                files.insert(owner);
+            }
+            last = owner;
         }
         files
     };
@@ -423,63 +504,63 @@ fn search(shared: &Shared, request: &ListRequest, listing: &mut Listing) -> Resu
         let mut candidates = find_candidates(connection, &shared.memory(), &asked)?;
         let total = candidates.heap.len();
         let is_exact = candidates.is_exact();
+        if let Some(after) = &after {
+            candidates.skip_to(after);
+        }
         let reader = Reader::new(shared, connection);
         let (mut passed, mut count) = (0, 0);
-        // The last session that is shown, and the last one that was looked at where that had to end early.
+        // The last session that is shown, and the last one that was looked at for the page.
         let (mut shown, mut looked_at) = (None, None);
         let mut has_more = false;
         let mut read_for_page = 0;
-        while let Some((key, Reverse(number))) = candidates.heap.pop() {
-            if after.as_ref().is_some_and(|after| (key, Reverse(number)) >= (after.key, Reverse(after.number))) {
-                continue;
-            }
-            let is_page_full = listing.sessions.len() == request.limit;
-            if is_page_full && has_more && (is_exact || after.is_some() || count >= COUNTED) {
-                candidates.heap.push((key, Reverse(number)));
+        loop {
+            let missing = request.limit - listing.sessions.len();
+            let step = match (request.offset - passed, missing) {
+                (0, 0) if has_more && (is_exact || after.is_some() || count >= COUNTED) => break,
+                (0, 0) => Step { most: COUNTED_AT_ONCE, is_for_page: false },
+                (0, missing) => Step { most: missing.clamp(FEWEST_AT_ONCE, READ_AT_ONCE), is_for_page: true },
+                (to_pass, _) => Step { most: to_pass.min(READ_AT_ONCE), is_for_page: false },
+            };
+            let most_read = if missing == 0 && has_more { read_for_page + READ_TO_COUNT } else { MOST_READ };
+            if reader.read() >= most_read && candidates.heap.peek().is_some_and(|next| !candidates.is_sure(next.1.0)) {
+                has_more = true;
                 break;
             }
-            let mut session = None;
-            if !candidates.is_sure(number) {
-                let most_read = if is_page_full && has_more { read_for_page + READ_TO_COUNT } else { MOST_READ };
-                if reader.read.get() >= most_read {
-                    candidates.heap.push((key, Reverse(number)));
-                    has_more = true;
-                    break;
+            let found = candidates.read_next(&reader, &step)?;
+            if found.is_empty() {
+                break;
+            }
+            for Decided { place, is_hit, row } in found {
+                let is_page_full = listing.sessions.len() == request.limit;
+                if !is_page_full {
+                    looked_at = Some(place);
                 }
-                let Some(mut found) = reader.session(number)? else { continue };
-                looked_at = Some((key, number));
-                if !found.is_hit(&candidates) {
+                if !is_hit {
                     continue;
                 }
-                session = Some(found);
+                count += 1;
+                if passed < request.offset {
+                    passed += 1;
+                } else if is_page_full {
+                    has_more = true;
+                } else if let Some(row) = row {
+                    listing.sessions.push(row);
+                    shown = Some(place);
+                }
             }
-            count += 1;
-            if passed < request.offset {
-                passed += 1;
-            } else if is_page_full {
-                has_more = true;
-            } else {
-                let found = match session {
-                    Some(session) => Some(session),
-                    None => reader.session(number)?,
-                };
-                let Some(mut session) = found else { continue };
-                let matches = session.matches(&candidates.terms);
-                let Some(mut summary) = session.summary()? else { continue };
-                summary.matches = matches;
-                listing.sessions.push(summary);
-                shown = Some((key, number));
-                read_for_page = reader.read.get();
+            if missing > 0 {
+                read_for_page = reader.read();
             }
         }
+        tracing::debug!(candidates = total, texts = reader.read(), for_page = read_for_page, "searched");
         (listing.filtered_sessions, listing.filtered_is_lower_bound) = match &after {
             Some(after) => (after.filtered, after.is_bound),
             None if is_exact => (total as u64, false),
             None => (count as u64, !candidates.heap.is_empty()),
         };
         // A page that is not full goes on where the looking ended.
-        let last = if listing.sessions.len() == request.limit { shown } else { looked_at.or(shown) };
-        if let (Some((key, number)), true) = (last, has_more) {
+        let last = if listing.sessions.len() == request.limit { shown } else { looked_at };
+        if let (Some((key, Reverse(number))), true) = (last, has_more) {
             let (filtered, is_bound) = (listing.filtered_sessions, listing.filtered_is_lower_bound);
             listing.next_cursor = Some(HitPlace { key, number, filtered, is_bound }.cursor(order));
         }
@@ -511,23 +592,34 @@ fn search_best(
             candidates.terms.iter().map(|wanted| (1.0 + present / (1.0 + wanted.files.len() as f64)).ln()).collect();
         let reader = Reader::new(shared, connection);
         let mut ranked: Vec<(f64, i64, Number)> = Vec::new();
-        while ranked.len() < RANKED
-            && reader.read.get() < MOST_READ
-            && let Some((key, Reverse(number))) = candidates.heap.pop()
-        {
-            let Some(mut session) = reader.session(number)? else { continue };
-            if candidates.is_sure(number) || session.is_hit(&candidates) {
-                ranked.push((session.score(&candidates.terms, &rarity), key, number));
+        while ranked.len() < RANKED && reader.read() < MOST_READ {
+            let places = candidates.take((RANKED - ranked.len()).min(READ_AT_ONCE));
+            if places.is_empty() {
+                break;
             }
+            let mut scored = Vec::with_capacity(places.len());
+            for place in places {
+                scored.extend(reader.session(place.1.0)?.map(|session| (place, session, None)));
+            }
+            reading::for_each(&mut scored, |((_, Reverse(number)), session, score)| {
+                if candidates.is_sure(*number) || session.is_hit(&candidates) {
+                    *score = Some(session.score(&candidates.terms, &rarity));
+                }
+                session.let_go();
+            });
+            let hits = scored.into_iter().filter_map(|((key, Reverse(number)), _, score)| Some((score?, key, number)));
+            ranked.extend(hits);
         }
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)).then(a.2.cmp(&b.2)));
+        let mut shown = Vec::new();
         for (_, _, number) in ranked.iter().skip(start).take(request.limit) {
-            let Some(mut session) = reader.session(*number)? else { continue };
-            let matches = session.matches(&candidates.terms);
-            let Some(mut summary) = session.summary()? else { continue };
-            summary.matches = matches;
-            listing.sessions.push(summary);
+            shown.extend(reader.session(*number)?.map(|session| (session, None)));
         }
+        reading::for_each(&mut shown, |(session, row)| {
+            *row = session.row(&candidates.terms);
+            session.let_go();
+        });
+        listing.sessions.extend(shown.into_iter().filter_map(|(_, row)| row));
         let end = start.saturating_add(request.limit);
         if end < ranked.len() {
             listing.next_cursor = Some(format!("b{end}"));
@@ -551,188 +643,14 @@ pub fn find(
         let mut candidates = find_candidates(connection, &shared.memory(), &asked)?;
         let reader = Reader::new(shared, connection);
         let mut numbers = Vec::with_capacity(candidates.heap.len());
-        while let Some((_, Reverse(number))) = candidates.heap.pop() {
-            let is_hit = candidates.is_sure(number)
-                || match reader.session(number)? {
-                    Some(mut session) => session.is_hit(&candidates),
-                    None => false,
-                };
-            if is_hit {
-                numbers.push(number);
+        loop {
+            let found = candidates.read_next(&reader, &Step { most: READ_AT_ONCE, is_for_page: false })?;
+            if found.is_empty() {
+                return database::ids(connection, &numbers);
             }
+            numbers.extend(found.iter().filter(|found| found.is_hit).map(|found| found.place.1.0));
         }
-        database::ids(connection, &numbers)
     })?)
-}
-
-/// Reads texts of sessions.
-struct Reader<'a> {
-    shared: &'a Shared,
-    connection: &'a Connection,
-    /// How many texts were read.
-    read: Cell<usize>,
-}
-
-/// A session whose texts are read one by one.
-struct Reading<'a> {
-    reader: &'a Reader<'a>,
-    number: Number,
-    location: Location,
-    places: Vec<Place>,
-    file: Option<File>,
-    whole: Option<Document>,
-    /// What was read, by position, as it is and folded.
-    texts: HashMap<usize, (String, String)>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(shared: &'a Shared, connection: &'a Connection) -> Self {
-        Self { shared, connection, read: Cell::new(0) }
-    }
-
-    /// A session; `None` if nothing is known of it any more.
-    fn session(&'a self, number: Number) -> rusqlite::Result<Option<Reading<'a>>> {
-        let Some(location) = database::location(self.connection, number)? else { return Ok(None) };
-        let fresh = self.shared.memory().fresh.get(&number).map(|texts| texts.places.clone());
-        let places = match fresh {
-            Some(places) => places,
-            None => database::texts(self.connection, number)?.unwrap_or_default().places,
-        };
-        let texts = HashMap::new();
-        Ok(Some(Reading { reader: self, number, location, places, file: None, whole: None, texts }))
-    }
-}
-
-impl Reading<'_> {
-    /// Its row in the list.
-    fn summary(&self) -> rusqlite::Result<Option<Summary>> {
-        database::summary(self.reader.connection, self.number)
-    }
-
-    /// Whether it holds what is wanted and nothing that is not.
-    fn is_hit(&mut self, candidates: &Candidates) -> bool {
-        candidates.terms.iter().all(|wanted| self.holds(wanted))
-            && !candidates.without.iter().any(|wanted| self.holds(wanted))
-    }
-
-    fn holds(&mut self, wanted: &Wanted) -> bool {
-        if !wanted.files.contains(self.number) {
-            return false;
-        }
-        if wanted.is_exact || wanted.sure.contains(self.number) {
-            return true;
-        }
-        // The shortest first: one that holds it is enough.
-        let mut positions: Vec<(u32, usize)> = (0..)
-            .zip(&self.places)
-            .filter(|(_, place)| wanted.docs.contains(place.doc))
-            .map(|(position, place)| (place.length, position))
-            .collect();
-        positions.sort_unstable();
-        positions
-            .into_iter()
-            .any(|(_, position)| self.text(position).is_some_and(|(_, folded)| wanted.needle.find(folded).is_some()))
-    }
-
-    /// The messages in which something is found.
-    fn matches(&mut self, terms: &[Wanted]) -> Vec<Match> {
-        let needles: Vec<Needle> = terms.iter().map(|wanted| wanted.needle.clone()).collect();
-        let mut matches: Vec<Match> = Vec::new();
-        for position in self.candidates(terms).into_iter().filter(|position| *position > 0).take(READ_FOR_MATCHES) {
-            let Some(id) = self.message_id(position) else { continue };
-            let Some((text, folded)) = self.text(position) else { continue };
-            matches.extend(text::excerpt(&id, text, folded, &needles));
-            if matches.len() == SHOWN_MATCHES {
-                break;
-            }
-        }
-        matches
-    }
-
-    /// How well it fits: often found and rare words count most, whole words more than parts, a hit in the title more than any.
-    fn score(&mut self, terms: &[Wanted], rarity: &[f64]) -> f64 {
-        let mut weights = vec![0.0; terms.len()];
-        let mut together: f64 = 1.0;
-        for position in self.candidates(terms).into_iter().take(READ_FOR_RANK) {
-            let Some((_, folded)) = self.text(position) else { continue };
-            let mut found = 0;
-            for (wanted, weight) in terms.iter().zip(&mut weights) {
-                let (all, whole) = wanted.needle.count(folded);
-                let parts = (all - whole) as f64;
-                *weight += (whole as f64 + 0.3 * parts) * if position == 0 { 4.0 } else { 1.0 };
-                found += usize::from(all > 0);
-            }
-            if found > 1 && found == terms.len() {
-                together = 1.5;
-            }
-        }
-        let sum: f64 = weights.iter().zip(rarity).map(|(weight, rarity)| rarity * weight / (weight + 1.5)).sum();
-        sum * together
-    }
-
-    /// The positions of the texts that may hold something that is wanted; those first that may hold most of it.
-    fn candidates(&self, terms: &[Wanted]) -> Vec<usize> {
-        let mut positions: Vec<(usize, usize)> = Vec::new();
-        for (position, place) in self.places.iter().enumerate() {
-            let count = terms.iter().filter(|wanted| wanted.docs.contains(place.doc)).count();
-            if count > 0 {
-                positions.push((terms.len() - count, position));
-            }
-        }
-        positions.sort_unstable();
-        positions.into_iter().map(|(_, position)| position).collect()
-    }
-
-    /// A text, as it is and folded. `None` if it cannot be read now.
-    fn text(&mut self, position: usize) -> Option<&(String, String)> {
-        if !self.texts.contains_key(&position) {
-            self.reader.read.set(self.reader.read.get() + 1);
-            let text = match position {
-                0 => text::of_head(&self.summary().ok()??),
-                _ => match self.line(position).and_then(|line| text::of_line(&line)) {
-                    Some(text) => text,
-                    None => text::of_message(self.whole()?.session().messages.get(position - 1)?).into_owned(),
-                },
-            };
-            let folded = text::fold(&text);
-            self.texts.insert(position, (text, folded));
-        }
-        self.texts.get(&position)
-    }
-
-    fn message_id(&mut self, position: usize) -> Option<String> {
-        match self.line(position).and_then(|line| text::id_of_line(&line)) {
-            Some(id) => Some(id),
-            None => Some(self.whole()?.session().messages.get(position - 1)?.id.clone()),
-        }
-    }
-
-    /// The line of a message, where it has one.
-    fn line(&mut self, position: usize) -> Option<String> {
-        let place = *self.places.get(position)?;
-        if !(1..=MOST_LINE_BYTES).contains(&place.length) || self.whole.is_some() {
-            return None;
-        }
-        if self.file.is_none() {
-            self.file = self.reader.shared.disk.open_to_read(&self.path()).ok();
-        }
-        let mut bytes = vec![0; place.length as usize];
-        self.file.as_ref()?.read_exact_at(&mut bytes, place.offset).ok()?;
-        String::from_utf8(bytes).ok()
-    }
-
-    fn path(&self) -> std::path::PathBuf {
-        let Location { area, day, id } = &self.location;
-        self.reader.shared.layout.session(*area, *day, id)
-    }
-
-    fn whole(&mut self) -> Option<&Document> {
-        if self.whole.is_none() {
-            let document = Document::open(&self.reader.shared.disk, &self.path(), &self.location.id);
-            self.whole = document.map_err(|error| tracing::warn!(%error, "a session file cannot be searched")).ok();
-        }
-        self.whole.as_ref()
-    }
 }
 
 /// What of the index does not agree with itself.

@@ -70,7 +70,9 @@ impl Worker {
                 self.shared.compare_all_later();
                 self.pause();
             }
-            self.shared.set_applied(last);
+            if let Some(last) = last {
+                self.shared.set_applied(last);
+            }
             let has_found = !found.is_empty();
             if let Err(error) = self.take_found(found) {
                 tracing::error!(%error, "the index cannot be written");
@@ -102,11 +104,12 @@ impl Worker {
         }
     }
 
-    /// Waits for something to do.
-    fn next_work(&self) -> (Vec<Note>, Vec<Found>, u64, bool) {
+    /// Waits for something to do: notes, with the number of the last one, what was found, and whether to stop.
+    fn next_work(&self) -> (Vec<Note>, Vec<Found>, Option<u64>, bool) {
         let mut inbox = self.shared.inbox();
         loop {
-            let is_idle = inbox.notes.is_empty() && inbox.found.is_empty();
+            let gathers_for = inbox.gathers_for();
+            let is_idle = (inbox.notes.is_empty() || gathers_for.is_some()) && inbox.found.is_empty();
             let has_own = self.writing.is_some() || self.is_untidy || self.memory(|memory| memory.pending.is_full());
             if !is_idle || inbox.stop || has_own {
                 break;
@@ -117,21 +120,27 @@ impl Worker {
                 break;
             }
             let time = if has_pending { QUIET_TIME - waited } else { Duration::from_secs(3600) };
+            let time = gathers_for.map_or(time, |gathers_for| gathers_for.min(time));
             inbox = self
                 .shared
                 .to_worker
                 .wait_timeout(inbox, time)
                 .map_or_else(|poisoned| poisoned.into_inner().0, |(inbox, _)| inbox);
         }
-        let notes = std::mem::take(&mut inbox.notes).into();
-        inbox.note_bytes = 0;
+        let mut notes = Vec::new();
+        // What the store did is taken up before what a comparison found, which may be the same.
+        let takes_notes = inbox.gathers_for().is_none() || !inbox.found.is_empty();
+        if takes_notes {
+            notes = std::mem::take(&mut inbox.notes).into();
+            (inbox.note_bytes, inbox.noted_since, inbox.is_awaited) = (0, None, false);
+        }
         let count = if self.memory(|memory| memory.pending.is_full()) { 0 } else { FOUND_AT_ONCE };
         let count = count.min(inbox.found.len());
         let found: Vec<Found> = inbox.found.drain(..count).collect();
         inbox.found_bytes -= found.iter().map(Found::bytes).sum::<usize>();
         inbox.found_in_work = found.len();
         self.shared.to_others.notify_all();
-        (notes, found, inbox.given, inbox.stop)
+        (notes, found, takes_notes.then_some(inbox.given), inbox.stop)
     }
 
     fn memory<T>(&self, look: impl FnOnce(&Memory) -> T) -> T {
