@@ -214,8 +214,8 @@ static FOLDED_ALONE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
 
 /// Whether a character belongs to the one before it.
 fn is_joined(c: char) -> bool {
-    // Korean syllables may be written in parts.
-    let is_part = matches!(c, '\u{1160}'..='\u{11FF}');
+    // Korean syllables may be written in parts; three Tibetan vowels are two marks in one.
+    let is_part = matches!(c, '\u{1160}'..='\u{11FF}' | '\u{F73}' | '\u{F75}' | '\u{F81}');
     !is_surely_alone(c) && (canonical_combining_class(c) != 0 || is_ignored(c) || is_part)
 }
 
@@ -235,10 +235,28 @@ fn is_accent(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36F}' | '\u{591}'..='\u{5C7}' | '\u{640}' | '\u{64B}'..='\u{65F}' | '\u{670}')
 }
 
+/// A Korean letter that stands by itself, of full width. Taken apart, it would become part of a syllable.
+fn korean_letter(c: char) -> Option<char> {
+    let first = match c {
+        '\u{3131}'..='\u{318E}' => return Some(c),
+        '\u{FFA1}'..='\u{FFBE}' => 0x3131 - 0xFFA1,
+        '\u{FFC2}'..='\u{FFC7}' => 0x314F - 0xFFC2,
+        '\u{FFCA}'..='\u{FFCF}' => 0x3155 - 0xFFCA,
+        '\u{FFD2}'..='\u{FFD7}' => 0x315B - 0xFFD2,
+        '\u{FFDA}'..='\u{FFDC}' => 0x3161 - 0xFFDA,
+        _ => return None,
+    };
+    u32::from(c).checked_add_signed(first).and_then(char::from_u32)
+}
+
 /// Folds a character with the marks that follow it.
 fn fold_cluster(cluster: &str, emit: &mut impl FnMut(char)) {
     let mut parts = String::new();
     for c in cluster.chars().filter(|c| !is_ignored(*c)) {
+        if let Some(letter) = korean_letter(c) {
+            parts.push(letter);
+            continue;
+        }
         for lower in c.to_lowercase() {
             // A mark that stands by itself is written as a space with the mark (´, ゛).
             let mut follows_space = false;
@@ -649,6 +667,7 @@ mod tests {
             ("x\u{301}", "x"),
             ("a´b か゛", "ab か"),
             ("\u{FDFA}", "صلىاللهعليهوسلم"),
+            ("ㅋㅋ ﾡￂￜ", "ㅋㅋ ㄱㅏㅣ"),
         ] {
             assert_eq!(fold(text), folded, "{text:?}");
         }
