@@ -454,12 +454,13 @@ pub fn is_at_end(element: &web_sys::Element) -> bool {
 /// Safari nothing anywhere.
 pub fn hold_view(scroller: &web_sys::Element) -> impl FnOnce() + use<> {
     let style = window().get_computed_style(scroller).ok().flatten();
-    let anchors =
-        style.and_then(|style| style.get_property_value("overflow-anchor").ok()).unwrap_or_default() == "auto";
-    if anchors && scroller.scroll_top() == 0 {
-        scroller.set_scroll_top(1);
+    let anchoring = style.and_then(|style| style.get_property_value("overflow-anchor").ok()).unwrap_or_default();
+    let is_at_top = scroller.scroll_top() == 0;
+    if is_at_top {
+        // Not a part of a pixel below it either, where the browser would help.
+        scroller.set_scroll_top(0);
     }
-    let held = if anchors { None } else { first_turn_in_view(scroller) };
+    let held = if anchoring == "auto" && !is_at_top { None } else { first_turn_in_view(scroller) };
     let focused = document().active_element().filter(|element| scroller.contains(Some(element)));
     let scroller = scroller.clone();
     move || {

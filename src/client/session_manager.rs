@@ -187,6 +187,9 @@ impl SessionManager {
             spawn_local(async move { self.save_all_left_behind().await });
         });
         browser::on_window("online", move || {
+            if matches!(*self.earlier.read_untracked(), Earlier::Failed(_)) {
+                self.load_earlier();
+            }
             spawn_local(async move {
                 self.save().await;
                 self.save_all_left_behind().await;
@@ -315,7 +318,9 @@ impl SessionManager {
                     if error.code == ErrorCode::SessionDeleted {
                         self.say_deleted();
                     }
-                    Earlier::Failed(error.message)
+                    // Unlike what is to be saved, this is not tried again all the time.
+                    let is_away = error.code == ErrorCode::ServerUnreachable;
+                    Earlier::Failed(if is_away { "The server cannot be reached.".to_owned() } else { error.message })
                 }
             });
         });

@@ -291,7 +291,7 @@ mod tests {
         let part = SessionDocument::part(&session(), 1, Some("c")).unwrap();
         assert_eq!((part.total, part.earlier, part.preview.as_str()), (2, 0, "What's the time?"));
         assert_eq!(ids(&part.document.messages), ["a"]);
-        assert_eq!(ids(&part.document.branches), [""; 0], "the others follow the part");
+        assert_eq!(ids(&part.document.branches), ["b", "h"]);
         assert_eq!(SessionDocument::part(&session(), 1, Some("gone")), None);
         let part = SessionDocument::part(&session(), 1, None).unwrap();
         assert_eq!((ids(&part.document.messages), part.earlier), (vec!["c".to_owned()], 1));

@@ -15,6 +15,9 @@ const MARGIN_VIEWS: f64 = 2.0;
 const MARGIN_LEAST: i32 = 1_200;
 const MARGIN_MOST: i32 = 2_500;
 
+/// How many blocks the button adds.
+const BLOCKS_ASKED: usize = 4;
+
 /// Where a scrolling element stands, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Scroll {
@@ -61,8 +64,8 @@ pub struct Reading {
     last_scroll: StoredValue<Scroll>,
     /// Whether the browser moves what is in view because turns came or went, not the person.
     has_slid: StoredValue<bool>,
-    /// Whether the person asked for turns that are still being loaded.
-    is_asked: StoredValue<bool>,
+    /// How many blocks of earlier turns the person asked for that are not on the page yet.
+    asked: StoredValue<usize>,
 }
 
 impl Reading {
@@ -84,7 +87,7 @@ impl Reading {
             is_at_end: RwSignal::new(true),
             last_scroll: StoredValue::new(Scroll::default()),
             has_slid: StoredValue::new(false),
-            is_asked: StoredValue::new(false),
+            asked: StoredValue::new(0),
         }
     }
 
@@ -107,13 +110,6 @@ impl Reading {
             manager.visits.track();
             let first = self.places.with(|places| places.earlier) + self.held_on_page().start;
             manager.need_from(first);
-        });
-        // Turns that the person asked for by the button come when they are loaded.
-        Effect::new(move |_| {
-            let is_loaded = *manager.earlier.read() == Earlier::Idle;
-            if is_loaded && self.is_asked.try_update_value(std::mem::take) == Some(true) {
-                self.add_earlier();
-            }
         });
     }
 
@@ -150,7 +146,7 @@ impl Reading {
     /// Shows the end of the conversation, and follows it.
     pub fn go_to_newest(self) {
         self.window.set(Window::NEWEST);
-        self.is_asked.set_value(false);
+        self.asked.set_value(0);
         self.is_following.set(true);
     }
 
@@ -159,17 +155,14 @@ impl Reading {
         self.window.update(|window| *window = window.pinned(self.places.get_untracked()));
     }
 
-    /// Adds earlier turns at the person's wish.
+    /// Adds earlier turns at the person's wish, also where they could not be loaded before.
     pub fn show_earlier(self) {
+        self.asked.set_value(BLOCKS_ASKED);
         let (places, window) = (self.places.get_untracked(), self.window.get_untracked());
-        if window.has_earlier(places) {
-            self.add_earlier();
-        } else {
-            self.is_asked.set_value(true);
-        }
         if window.nears_beginning(places) {
             self.manager.load_earlier();
         }
+        self.slide();
     }
 
     /// Notes where the person scrolls to.
@@ -224,24 +217,19 @@ impl Reading {
         let (places, window) = (self.places.get_untracked(), self.window.get_untracked());
         // While the end is followed, what is above comes only where it would be seen.
         let is_looking_up = !self.is_following.get_untracked() || scroll.height < 2 * scroll.view;
-        if is_looking_up && scroll.top < scroll.margin() {
+        let asked = self.asked.get_value();
+        if asked > 0 || is_looking_up && scroll.top < scroll.margin() {
             if window.nears_beginning(places) && *self.manager.earlier.read_untracked() == Earlier::Idle {
                 self.manager.load_earlier();
             }
-            if self.add_earlier() {
+            if self.change(&scroller, window.with_earlier(places, self.in_use())) {
+                self.asked.set_value(asked.saturating_sub(1));
                 return;
             }
         }
         if !window.is_to_newest(places) && scroll.below() < scroll.margin() {
             self.change(&scroller, window.with_later(places, self.in_use()));
         }
-    }
-
-    /// Adds a block at the beginning; false where none is held.
-    fn add_earlier(self) -> bool {
-        let Some(scroller) = self.scroller.get_untracked() else { return false };
-        let window = self.window.get_untracked();
-        self.change(&scroller, window.with_earlier(self.places.get_untracked(), self.in_use()))
     }
 
     /// Whether a block holds a turn that has the focus or a part of what is selected.

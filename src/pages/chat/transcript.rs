@@ -225,7 +225,7 @@ fn EarlierTurns(manager: SessionManager, reading: Reading) -> impl IntoView {
     let is_needed = Memo::new(move |_| count.get() > 0);
     view! {
         <div class="transcript__edge" hidden=move || !is_needed.get()>
-            <p class="transcript__failure" role="status" hidden=move || failure.read().is_none()>
+            <p class="transcript__failure" role="status">
                 {move || failure.get().map(|reason| format!("Earlier messages could not be loaded. {reason}"))}
             </p>
             <button
