@@ -6,19 +6,19 @@
 use std::ops::Range;
 
 /// Turns in a block. One block is added at a time, so that no frame has more to do than these.
-pub const BLOCK_TURNS: usize = 5;
+pub const BLOCK_TURNS: usize = 2;
 
 /// Turns that are on the page at first.
 const TURNS_AT_FIRST: usize = 60;
 
 /// Blocks that are on the page at most …
-const MOST_BLOCKS: usize = 32;
+const MOST_BLOCKS: usize = 80;
 
 /// … and while one that would go is in use: holds the focus or what is selected.
-const MOST_BLOCKS_IN_USE: usize = 80;
+const MOST_BLOCKS_IN_USE: usize = 200;
 
 /// Blocks that are held before the first on the page before earlier turns are asked for.
-const AHEAD_BLOCKS: usize = 10;
+const AHEAD_BLOCKS: usize = 25;
 
 /// The shown conversation as far as it is held, as places in the whole of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,11 +39,6 @@ impl Places {
     pub fn of_block(self, block: usize) -> Range<usize> {
         let held = |place: usize| place.min(self.total).saturating_sub(self.earlier);
         held(block * BLOCK_TURNS)..held((block + 1) * BLOCK_TURNS)
-    }
-
-    /// The block in which a turn stands, by its position among those that are held.
-    pub fn block_of(self, position: usize) -> usize {
-        (self.earlier + position) / BLOCK_TURNS
     }
 }
 
@@ -120,27 +115,26 @@ mod tests {
 
     #[test]
     fn a_short_conversation_is_on_the_page_whole() {
-        for total in [0, 1, 59, 64] {
+        for total in [0, 1, 59, 61] {
             let places = Places { earlier: 0, total };
             let blocks = Window::NEWEST.blocks(places);
             assert_eq!(blocks, 0..total.div_ceil(BLOCK_TURNS), "{total}");
             assert!(!Window::NEWEST.nears_beginning(places));
         }
         let places = Places { earlier: 0, total: 7 };
-        assert_eq!((places.of_block(0), places.of_block(1)), (0..5, 5..7));
+        assert_eq!((places.of_block(0), places.of_block(3)), (0..2, 6..7));
     }
 
     #[test]
     fn a_long_one_is_shown_from_its_end_and_only_as_far_as_it_is_held() {
         let places = Places { earlier: 903, total: 1_003 };
-        assert_eq!(Window::NEWEST.blocks(places), 188..201);
-        assert_eq!((places.of_block(188), places.of_block(200)), (37..42, 97..100));
-        assert_eq!(places.block_of(37), 188);
+        assert_eq!(Window::NEWEST.blocks(places), 471..502);
+        assert_eq!((places.of_block(471), places.of_block(501)), (39..41, 99..100));
         let mut window = Window::NEWEST;
         for _ in 0..20 {
             window = window.with_earlier(places, NOT_IN_USE);
         }
-        assert_eq!(window.blocks(places), 181..201, "the block of 900 to 904 is not held whole");
+        assert_eq!(window.blocks(places), 452..502, "the block of 902 and 903 is not held whole");
         assert!(window.nears_beginning(places));
     }
 
@@ -148,7 +142,7 @@ mod tests {
     fn no_more_than_the_most_are_on_the_page_however_far_it_goes() {
         let places = Places { earlier: 0, total: 10_000 };
         let mut window = Window::NEWEST;
-        for _ in 0..2_500 {
+        for _ in 0..6_000 {
             window = window.with_earlier(places, NOT_IN_USE);
             let blocks = window.blocks(places);
             assert!(blocks.len() >= TURNS_AT_FIRST / BLOCK_TURNS && blocks.len() <= MOST_BLOCKS, "{blocks:?}");
@@ -157,12 +151,12 @@ mod tests {
         assert!(!window.is_to_newest(places) && !window.with_later(places, NOT_IN_USE).is_to_newest(places));
         window = window.with_earlier(places, NOT_IN_USE);
         assert_eq!(window.blocks(places), 0..MOST_BLOCKS, "there is nothing before");
-        for _ in 0..3_000 {
+        for _ in 0..6_000 {
             window = window.with_later(places, NOT_IN_USE);
         }
-        assert_eq!(window.blocks(places), 2_000 - MOST_BLOCKS..2_000);
+        assert_eq!(window.blocks(places), 5_000 - MOST_BLOCKS..5_000);
         assert!(window.is_to_newest(places));
-        assert_eq!(window.blocks(Places { total: 10_001, ..places }).end, 2_001, "what is added comes by itself");
+        assert_eq!(window.blocks(Places { total: 10_001, ..places }).end, 5_001, "what is added comes by itself");
         assert_eq!(window.blocks(Places { total: 20_000, ..places }).len(), MOST_BLOCKS_IN_USE);
     }
 
@@ -170,12 +164,12 @@ mod tests {
     fn what_is_in_use_stays_for_a_while() {
         let places = Places { earlier: 0, total: 10_000 };
         let mut window = Window::NEWEST;
-        for _ in 0..40 {
-            window = window.with_earlier(places, |block| block == 1_999);
+        for _ in 0..150 {
+            window = window.with_earlier(places, |block| block == 4_999);
         }
-        assert_eq!(window.blocks(places).end, 2_000);
+        assert_eq!(window.blocks(places).end, 5_000);
         for _ in 0..400 {
-            window = window.with_earlier(places, |block| block == 1_999);
+            window = window.with_earlier(places, |block| block == 4_999);
         }
         assert_eq!(window.blocks(places).len(), MOST_BLOCKS);
     }
@@ -183,10 +177,10 @@ mod tests {
     #[test]
     fn earlier_and_later_turns_leave_a_pinned_window_where_it_is() {
         let places = Places { earlier: 100, total: 1_000 };
-        let window = Window { start: Some(170), end: None }.pinned(places);
-        assert_eq!(window.blocks(places), 170..200);
-        assert_eq!(window.blocks(Places { earlier: 0, total: 2_000 }), 170..200);
-        assert_eq!(window.blocks(Places { earlier: 0, total: 900 }), 170..180);
-        assert_eq!(window.blocks(Places { earlier: 0, total: 30 }), 6..6);
+        let window = Window { start: Some(440), end: None }.pinned(places);
+        assert_eq!(window.blocks(places), 440..500);
+        assert_eq!(window.blocks(Places { earlier: 0, total: 2_000 }), 440..500);
+        assert_eq!(window.blocks(Places { earlier: 0, total: 900 }), 440..450);
+        assert_eq!(window.blocks(Places { earlier: 0, total: 30 }), 15..15);
     }
 }

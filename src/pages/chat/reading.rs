@@ -16,7 +16,7 @@ const MARGIN_LEAST: i32 = 1_200;
 const MARGIN_MOST: i32 = 2_500;
 
 /// How many blocks the button adds.
-const BLOCKS_ASKED: usize = 4;
+const BLOCKS_ASKED: usize = 10;
 
 /// Where a scrolling element stands, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,7 @@ pub struct Reading {
     last_scroll: StoredValue<Scroll>,
     /// Whether the browser moves what is in view because turns came or went, not the person.
     has_slid: StoredValue<bool>,
+    is_settling: StoredValue<bool>,
     /// How many blocks of earlier turns the person asked for that are not on the page yet.
     asked: StoredValue<usize>,
 }
@@ -87,6 +88,7 @@ impl Reading {
             is_at_end: RwSignal::new(true),
             last_scroll: StoredValue::new(Scroll::default()),
             has_slid: StoredValue::new(false),
+            is_settling: StoredValue::new(false),
             asked: StoredValue::new(0),
         }
     }
@@ -104,7 +106,7 @@ impl Reading {
             });
             blocks.track();
             self.is_following.track();
-            request_animation_frame(move || self.settle());
+            self.settle_soon();
         });
         Effect::new(move |_| {
             manager.visits.track();
@@ -162,7 +164,7 @@ impl Reading {
         if window.nears_beginning(places) {
             self.manager.load_earlier();
         }
-        self.slide();
+        self.settle_soon();
     }
 
     /// Notes where the person scrolls to.
@@ -181,7 +183,7 @@ impl Reading {
         if follows != self.is_following.get_untracked() {
             self.is_following.set(follows);
         }
-        self.slide();
+        self.settle_soon();
     }
 
     /// Says whether the end is in view, and notes it.
@@ -194,7 +196,15 @@ impl Reading {
         at_end
     }
 
+    /// Once in each frame, so that none has to make more than a block.
+    fn settle_soon(self) {
+        if self.is_settling.try_update_value(|is| std::mem::replace(is, true)) == Some(false) {
+            request_animation_frame(move || self.settle());
+        }
+    }
+
     fn settle(self) {
+        let _ = self.is_settling.try_set_value(false);
         let Some(Some(scroller)) = self.scroller.try_get_untracked() else { return };
         if self.is_following.get_untracked() {
             if !self.window.with_untracked(|window| window.is_to_newest(self.places.get_untracked())) {
@@ -202,6 +212,8 @@ impl Reading {
                 return;
             }
             browser::scroll_to_end(&scroller);
+            // The first view was scrolled before anything here listened.
+            self.last_scroll.set_value(Scroll::of(&scroller));
         }
         self.note_end(&scroller);
         self.slide();
