@@ -745,15 +745,17 @@ impl SessionManager {
                 let whole = api::sessions::load(session_id.clone(), None, None).await;
                 if self.visit() == visit {
                     whole.into_iter().for_each(|whole| self.merge(whole));
-                    self.take_up(&session_id, left);
+                    self.take_up(&session_id, left, true);
                 }
             });
             return;
         }
-        self.take_up(&session_id, left);
+        self.take_up(&session_id, left, false);
     }
 
-    fn take_up(self, session_id: &SessionId, left: Vec<Message>) {
+    /// As [`Self::take_up_work`]; `is_late`: after a wait, in which the automatic save may have saved the turns without asking for
+    /// a reply.
+    fn take_up(self, session_id: &SessionId, left: Vec<Message>, is_late: bool) {
         let mut last = None;
         for message in left {
             if self.turn(&message.id).is_none() {
@@ -763,6 +765,9 @@ impl SessionManager {
                 last = Some(message.id);
             } else {
                 journal::forget(Some(session_id), &message.id);
+                if is_late && self.last_shown_id().as_ref() == Some(&message.id) {
+                    last = Some(message.id);
+                }
             }
         }
         let running = self.live.get_untracked().and_then(|live| live.reply_id);
