@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Prints measured figures: the sizes of what a browser loads, the memory of an idle server, and what the store and the server do over
-# corpora of several sizes, beside bare baselines. Asserts nothing. scripts/bench.sh [SESSIONS…]; usually 1000 and 10000.
+# Prints measured figures: the sizes of what a browser loads, the memory of an idle server, what the store and the server do over
+# corpora of several sizes, and what the page does with a long session, beside bare baselines. Asserts nothing.
+# scripts/bench.sh [SESSIONS…]; usually 1000 and 10000.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-scripts/setup.sh
+# With the browser of the tests, in which the page is measured.
+scripts/setup.sh --tests
 scripts/build.sh
 
 sizes() {
@@ -58,3 +60,4 @@ for sessions in "${@:-1000 10000}"; do
     done
 done
 step "Store and server" "$target/release/verbatim-bench" "$target/release/verbatim" "${corpora[@]}"
+step "The page over a long session" node benches/page.mjs "$target/release/verbatim"

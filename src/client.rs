@@ -4,3 +4,5 @@ pub mod journal;
 pub mod reply_stream;
 pub mod save_state;
 pub mod session_manager;
+pub mod turns;
+pub mod window;

@@ -32,6 +32,12 @@ pub struct Loaded {
     /// When a part was asked for: how many messages the whole shown path has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<usize>,
+    /// When a part was asked for: how many messages are shown before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<usize>,
+    /// When a part was asked for: the beginning of the session's first user message, as in a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
 }
 
 /// A reply that is being generated.
@@ -116,7 +122,8 @@ pub async fn start(
     expect_context::<AppState>().sessions.start(user_name, metadata).await
 }
 
-/// Returns a session, whole or the part of its shown path that is asked for.
+/// Returns a session, whole or the part that is asked for: the `last` messages of the shown path, or of those that lead to the
+/// message `before`. `branches` then holds only what belongs to the part.
 #[server(prefix = "/api", endpoint = "sessions/load", input = JsonBody, output = Json)]
 pub async fn load(
     session_id: SessionId,

@@ -447,6 +447,65 @@ pub fn is_at_end(element: &web_sys::Element) -> bool {
     element.scroll_height() - element.scroll_top() - element.client_height() <= END_SLACK
 }
 
+/// Keeps what is in view where it is, while above it something is added or taken away, and the focus within reach of the keys that
+/// scroll. What this returns is to be called when that is done, before the next frame is painted.
+///
+/// Most browsers do it themselves (`overflow-anchor`), and more smoothly than a script can. They do nothing at the very top, and
+/// Safari nothing anywhere.
+pub fn hold_view(scroller: &web_sys::Element) -> impl FnOnce() + use<> {
+    let style = window().get_computed_style(scroller).ok().flatten();
+    let anchoring = style.and_then(|style| style.get_property_value("overflow-anchor").ok()).unwrap_or_default();
+    let is_at_top = scroller.scroll_top() == 0;
+    if is_at_top {
+        // Not a part of a pixel below it either, where the browser would help.
+        scroller.set_scroll_top(0);
+    }
+    let held = if anchoring == "auto" && !is_at_top { None } else { first_turn_in_view(scroller) };
+    let focused = document().active_element().filter(|element| scroller.contains(Some(element)));
+    let scroller = scroller.clone();
+    move || {
+        if focused.is_some_and(|element| !element.is_connected())
+            && let Some(scroller) = scroller.dyn_ref::<web_sys::HtmlElement>()
+        {
+            let _ = scroller.focus();
+        }
+        let Some((turn, top)) = held.filter(|(turn, _)| turn.is_connected()) else { return };
+        let moved = turn.get_bounding_client_rect().top() - top;
+        if moved.abs() >= 1.0 {
+            scroller.set_scroll_top(scroller.scroll_top() + moved.round() as i32);
+        }
+    }
+}
+
+/// The first turn of which something is in view, and where its top is.
+fn first_turn_in_view(scroller: &web_sys::Element) -> Option<(web_sys::Element, f64)> {
+    let view = scroller.get_bounding_client_rect().top();
+    let turns = scroller.query_selector_all("[data-message-id]").ok()?;
+    let turns = (0..turns.length()).filter_map(|index| turns.item(index)?.dyn_into::<web_sys::Element>().ok());
+    turns
+        .map(|turn| (turn.get_bounding_client_rect(), turn))
+        .find(|(place, _)| place.bottom() > view)
+        .map(|(place, turn)| (turn, place.top()))
+}
+
+/// The ids of the turns that hold the focus and the two ends of what is selected.
+pub fn turns_in_use() -> Vec<String> {
+    let selection = window().get_selection().ok().flatten().filter(|selection| !selection.is_collapsed());
+    let ends = selection.map(|selection| [selection.anchor_node(), selection.focus_node()]);
+    let ends = ends.into_iter().flatten().flatten();
+    // What is selected are texts.
+    let ends = ends.filter_map(|node| match node.dyn_into::<web_sys::Element>() {
+        Ok(element) => Some(element),
+        Err(text) => text.parent_element(),
+    });
+    document()
+        .active_element()
+        .into_iter()
+        .chain(ends)
+        .filter_map(|element| element.closest("[data-message-id]").ok().flatten()?.get_attribute("data-message-id"))
+        .collect()
+}
+
 /// Sets the status of the page that is being answered: nothing to do in the browser.
 pub fn respond_with_status(_status: u16) {}
 

@@ -169,6 +169,16 @@ pub fn is_at_end(_element: &web_sys::Element) -> bool {
     true
 }
 
+/// Keeps what is in view where it is.
+pub fn hold_view(_scroller: &web_sys::Element) -> impl FnOnce() + use<> {
+    || ()
+}
+
+/// The ids of the turns that hold the focus and the ends of what is selected: nobody's, here.
+pub fn turns_in_use() -> Vec<String> {
+    Vec::new()
+}
+
 /// Sets the status of the page that is being answered.
 pub fn respond_with_status(status: u16) {
     let Some(options) = use_context::<leptos_axum::ResponseOptions>() else { return };

@@ -6,6 +6,7 @@
 use super::journal;
 use super::reply_stream::{self, ReplyRequest, ReplyStream, wait_ms};
 use super::save_state::{SaveState, Trouble};
+use super::turns::{self, Beginning, PART_TURNS, Row, Turn};
 use crate::api;
 use crate::api::assistant::AssistantStatus;
 use crate::api::sessions::Loaded;
@@ -15,7 +16,7 @@ use crate::model::message::{Message, MessageInput, Modes, Role};
 use crate::model::parts::joined_text;
 use crate::model::reply::{self, Phase, ReplyEvent};
 use crate::model::session::{Kind, SessionId, first_characters};
-use crate::model::{Object, merge_patch, time, tree};
+use crate::model::{Object, merge_patch, time};
 use chrono::Utc;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
@@ -31,33 +32,6 @@ const ASSISTANT_SECONDS: u32 = 10;
 
 /// How many characters of the first message stand for a missing title.
 const TITLE_CHARACTERS: usize = 80;
-
-/// One message, as a signal of its own.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Turn {
-    /// The message's id.
-    pub id: String,
-    /// The message.
-    pub message: ArcRwSignal<Message>,
-}
-
-/// A turn of the shown conversation with its place in the tree.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// The turn.
-    pub turn: Turn,
-    /// The ids of all versions of this turn, oldest first, itself included.
-    pub versions: Vec<String>,
-    /// Where the turn stands among `versions`.
-    pub version: usize,
-}
-
-impl Row {
-    /// What must be equal for a row to stay as it is on the page.
-    pub fn key(&self) -> (String, usize, usize) {
-        (self.turn.id.clone(), self.version, self.versions.len())
-    }
-}
 
 /// A reply that has been asked for and is not complete.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,6 +66,18 @@ pub enum Remedy {
     Restore,
 }
 
+/// Whether earlier turns are being loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Earlier {
+    /// Not now.
+    #[default]
+    Idle,
+    /// They are on their way.
+    Loading,
+    /// They could not be loaded, for this reason; they are asked for again when the person wants it.
+    Failed(String),
+}
+
 /// What the tabs tell each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Tidings {
@@ -117,10 +103,14 @@ struct Inner {
     revision: Option<u64>,
     /// Ids of turns that are not known to be on the server's disk.
     dirty: Vec<String>,
+    /// Ids of turns that began here and that nothing that was loaded has held yet.
+    own: Vec<String>,
+    /// How many turns come before the first one on the page.
+    first_needed: usize,
     /// Changes of the session's metadata that are not saved yet.
     patch: Object,
-    /// Changes of the metadata of turns that are not saved yet, by their ids.
-    touched: HashMap<String, Object>,
+    /// Changes of the metadata of turns that are not saved yet, by their ids: what is sent, with the changes as its metadata.
+    touched: HashMap<String, MessageInput>,
     saving: bool,
     stop_wanted: bool,
     /// Events that wait for the next animation frame.
@@ -149,7 +139,10 @@ pub struct SessionManager {
     pub changes: RwSignal<HashMap<SessionId, u64>>,
     /// Counts the conversations that were opened.
     pub visits: RwSignal<u64>,
+    /// Whether turns before those that are held are being loaded.
+    pub earlier: RwSignal<Earlier>,
     turns: RwSignal<Vec<Turn>>,
+    beginning: RwSignal<Beginning>,
     leaf: RwSignal<Option<String>>,
     inner: StoredValue<Inner>,
 }
@@ -173,7 +166,9 @@ impl SessionManager {
             assistant: RwSignal::new(None),
             changes: RwSignal::new(HashMap::new()),
             visits: RwSignal::new(0),
+            earlier: RwSignal::new(Earlier::Idle),
             turns: RwSignal::new(Vec::new()),
+            beginning: RwSignal::new(Beginning::default()),
             leaf: RwSignal::new(None),
             inner: StoredValue::new(Inner::default()),
         }
@@ -192,6 +187,9 @@ impl SessionManager {
             spawn_local(async move { self.save_all_left_behind().await });
         });
         browser::on_window("online", move || {
+            if matches!(*self.earlier.read_untracked(), Earlier::Failed(_)) {
+                self.load_earlier();
+            }
             spawn_local(async move {
                 self.save().await;
                 self.save_all_left_behind().await;
@@ -241,7 +239,10 @@ impl SessionManager {
         }));
         self.session_id.set(Some(loaded.session.session_id.clone()));
         self.leaf.set(leaf);
-        self.turns.set(loaded.session.into_messages().into_iter().map(new_turn).collect());
+        let beginning = Beginning::of(&loaded);
+        self.inner.update_value(|inner| inner.first_needed = beginning.earlier);
+        self.beginning.set(beginning);
+        self.turns.set(loaded.session.into_messages().into_iter().map(Turn::new).collect());
         self.visits.update(|count| *count += 1);
     }
 
@@ -253,6 +254,7 @@ impl SessionManager {
         self.live.set(None);
         self.save_state.set(SaveState::Nothing);
         self.leaf.set(None);
+        self.beginning.set(Beginning::default());
         self.turns.set(Vec::new());
         self.visits.update(|count| *count += 1);
     }
@@ -262,31 +264,66 @@ impl SessionManager {
         self.turns.read().is_empty()
     }
 
-    /// The shown conversation.
+    /// The shown conversation, as far as it is held: [`Self::earlier_turns`] come before.
     pub fn rows(&self) -> Vec<Row> {
-        let turns = self.turns.read();
-        let leaf = self.leaf.get();
-        let skeletons: Vec<Message> = turns.iter().map(|turn| skeleton(&turn.message.read_untracked())).collect();
-        let parents = tree::parents(&skeletons);
-        let mut families: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
-        for (position, parent) in parents.iter().enumerate().filter(|&(position, _)| !skeletons[position].is_hidden()) {
-            families.entry(*parent).or_default().push(position);
+        let (turns, leaf, beginning) = (self.turns.read(), self.leaf.read(), self.beginning.read());
+        turns::rows(&turns, leaf.as_deref(), beginning.above.as_deref())
+    }
+
+    /// How many turns are shown before those that are held.
+    pub fn earlier_turns(&self) -> usize {
+        self.beginning.read().earlier
+    }
+
+    /// Whether a turn is held.
+    pub fn holds(&self, id: &str) -> bool {
+        self.turn(id).is_some()
+    }
+
+    /// Notes how many turns come before the first one on the page: from there on the turns stay held.
+    pub fn need_from(&self, place: usize) {
+        self.inner.update_value(|inner| inner.first_needed = place);
+    }
+
+    /// Loads turns before those that are held, unless that is being done.
+    pub fn load_earlier(self) {
+        let first = self.beginning.with_untracked(|beginning| beginning.first.clone());
+        let (Some(session_id), Some(first)) = (self.session_id.get_untracked(), first) else { return };
+        if *self.earlier.read_untracked() == Earlier::Loading {
+            return;
         }
-        for family in families.values_mut() {
-            family.sort_by(|&a, &b| skeletons[a].timestamp.cmp(&skeletons[b].timestamp).then(a.cmp(&b)));
-        }
-        tree::active_path(&skeletons, leaf.as_deref())
-            .into_iter()
-            .filter(|&position| !skeletons[position].is_hidden())
-            .map(|position| {
-                let family = families.get(&parents[position]).map(Vec::as_slice).unwrap_or_default();
-                Row {
-                    turn: turns[position].clone(),
-                    versions: family.iter().map(|&member| turns[member].id.clone()).collect(),
-                    version: family.iter().position(|&member| member == position).unwrap_or(0),
+        self.earlier.set(Earlier::Loading);
+        let visit = self.visit();
+        spawn_local(async move {
+            let part = api::sessions::load(session_id, Some(PART_TURNS), Some(first.clone())).await;
+            if self.visit() != visit {
+                return;
+            }
+            self.earlier.set(match part {
+                // Meanwhile the session may have been loaded anew, from another turn on.
+                Ok(part) if self.beginning.with_untracked(|beginning| beginning.first.as_ref() == Some(&first)) => {
+                    let beginning = Beginning::of(&part);
+                    self.turns.update(|turns| turns::prepend(turns, part.session.into_messages()));
+                    self.beginning.set(beginning);
+                    Earlier::Idle
                 }
-            })
-            .collect()
+                Ok(_) => Earlier::Idle,
+                // Another program wrote the file anew, without the turn that is asked about.
+                Err(error) if error.code == ErrorCode::InvalidRequest => {
+                    self.inner.update_value(|inner| inner.revision = None);
+                    self.catch_up();
+                    Earlier::Idle
+                }
+                Err(error) => {
+                    if error.code == ErrorCode::SessionDeleted {
+                        self.say_deleted();
+                    }
+                    // Unlike what is to be saved, this is not tried again all the time.
+                    let is_away = error.code == ErrorCode::ServerUnreachable;
+                    Earlier::Failed(if is_away { "The server cannot be reached.".to_owned() } else { error.message })
+                }
+            });
+        });
     }
 
     /// What stands above the conversation: its title, else the beginning of its first message.
@@ -294,7 +331,11 @@ impl SessionManager {
         let title = self.metadata.with(|metadata| {
             metadata.get("title").and_then(Value::as_str).filter(|title| !title.trim().is_empty()).map(str::to_owned)
         });
-        title.unwrap_or_else(|| {
+        // What was said first may not be held.
+        let preview = self.beginning.with(|beginning| {
+            Some(title_of(&beginning.preview)).filter(|preview| beginning.earlier > 0 && !preview.is_empty())
+        });
+        title.or(preview).unwrap_or_else(|| {
             self.turns.with(|turns| {
                 turns
                     .iter()
@@ -372,12 +413,11 @@ impl SessionManager {
 
     /// Shows another version of a turn, and what followed it.
     pub fn switch_to(self, id: &str) {
-        let turns = self.turns.read_untracked();
-        let skeletons: Vec<Message> = turns.iter().map(|turn| skeleton(&turn.message.read_untracked())).collect();
-        let Some(position) = skeletons.iter().position(|message| message.id == id) else { return };
-        let leaf = tree::newest_leaf(&skeletons, &tree::parents(&skeletons), position);
-        let leaf = skeletons[leaf].id.clone();
-        drop(turns);
+        let leaf = {
+            let (turns, beginning) = (self.turns.read_untracked(), self.beginning.read_untracked());
+            turns::newest_leaf(&turns, beginning.above.as_deref(), id)
+        };
+        let Some(leaf) = leaf else { return };
         self.leaf.set(Some(leaf.clone()));
         self.change_metadata("active_leaf", Value::String(leaf));
         spawn_local(async move { self.save().await });
@@ -392,7 +432,11 @@ impl SessionManager {
         });
         // Which turns are shown depends on what is hidden.
         self.turns.notify();
-        self.inner.update_value(|inner| inner.touched.entry(id.to_owned()).or_default().extend(change));
+        let message = turn.message.get_untracked();
+        self.inner.update_value(|inner| {
+            let input = || MessageInput { metadata: Object::new(), parts: None, ..MessageInput::from(message) };
+            inner.touched.entry(id.to_owned()).or_insert_with(input).metadata.extend(change);
+        });
         self.save_soon();
     }
 
@@ -475,9 +519,10 @@ impl SessionManager {
                     inner.revision = Some(answer.revision);
                     // What changed again in the meantime stays to be saved.
                     inner.patch.retain(|key, value| patch.get(key) != Some(value));
-                    inner.touched.retain(|id, changes| {
-                        changes.retain(|key, value| touched.get(id).and_then(|sent| sent.get(key)) != Some(value));
-                        !changes.is_empty()
+                    inner.touched.retain(|id, input| {
+                        let sent = touched.get(id).map(|sent| &sent.metadata);
+                        input.metadata.retain(|key, value| sent.and_then(|sent| sent.get(key)) != Some(value));
+                        !input.metadata.is_empty()
                     });
                 });
                 self.mark_saved(&dirty);
@@ -498,11 +543,11 @@ impl SessionManager {
         let Some(session_id) = self.session_id.get_untracked() else { return };
         let visit = self.visit();
         spawn_local(async move {
-            // One message tells the revision; the whole is asked for only when it is another one.
+            // One message tells the revision; more is asked for only when it is another one.
             let known = self.inner.with_value(|inner| inner.revision);
             let loaded = match api::sessions::load(session_id.clone(), Some(1), None).await {
                 Ok(part) if Some(part.revision) == known && (part.running.is_none() || self.is_live()) => return,
-                Ok(_) => api::sessions::load(session_id, None, None).await,
+                Ok(part) => self.load_needed(session_id, part.total.unwrap_or(0)).await,
                 Err(error) => Err(error),
             };
             if self.visit() != visit {
@@ -515,6 +560,25 @@ impl SessionManager {
                 Err(_) => {}
             }
         });
+    }
+
+    /// Loads the session from the first turn on that is on the page, out of `total` turns, so that nothing vanishes there.
+    async fn load_needed(self, session_id: SessionId, total: usize) -> Result<Loaded, AppError> {
+        let first_needed = move || self.inner.try_with_value(|inner| inner.first_needed).unwrap_or(0);
+        let mut last = turns::part_from(first_needed(), total);
+        loop {
+            let loaded = api::sessions::load(session_id.clone(), Some(last), None).await?;
+            let own = self.inner.try_with_value(|inner| inner.own.clone()).unwrap_or_default();
+            if turns::hangs_outside(&self.messages_of(&own), &loaded) {
+                // The others went on in another branch, above what is held.
+                return api::sessions::load(session_id, None, None).await;
+            }
+            // Meanwhile others may have added turns, and the person may have gone on reading.
+            match loaded.earlier.unwrap_or(0).saturating_sub(first_needed()) {
+                0 => return Ok(loaded),
+                missing => last += turns::part_from(0, missing),
+            }
+        }
     }
 
     fn save_soon(self) {
@@ -555,6 +619,7 @@ impl SessionManager {
         // The connection of a reply that is no longer shown is one of the few that a browser has.
         browser::abort_stream();
         self.notice.set(None);
+        self.earlier.set(Earlier::Idle);
     }
 
     fn last_shown_id(&self) -> Option<String> {
@@ -570,12 +635,8 @@ impl SessionManager {
     }
 
     /// What is sent of turns: those that are not saved, and of others what is changed of their metadata.
-    fn inputs(&self, dirty: &[String], touched: &HashMap<String, Object>) -> Vec<MessageInput> {
-        let changes = touched.iter().filter_map(|(id, changes)| {
-            let message = self.turn(id)?.message.get_untracked();
-            Some(MessageInput { metadata: changes.clone(), parts: None, ..MessageInput::from(message) })
-        });
-        self.messages_of(dirty).into_iter().map(MessageInput::from).chain(changes).collect()
+    fn inputs(&self, dirty: &[String], touched: &HashMap<String, MessageInput>) -> Vec<MessageInput> {
+        self.messages_of(dirty).into_iter().map(MessageInput::from).chain(touched.values().cloned()).collect()
     }
 
     fn change_metadata(&self, key: &str, value: Value) {
@@ -599,8 +660,14 @@ impl SessionManager {
         }
         journal::keep(session_id.as_ref(), &message);
         self.leaf.set(Some(id.clone()));
-        self.turns.update(|turns| turns.push(new_turn(message)));
+        self.begin_own(message);
         self.inner.update_value(|inner| inner.dirty.push(id));
+    }
+
+    /// Adds a turn that begins here.
+    fn begin_own(&self, message: Message) {
+        self.inner.update_value(|inner| inner.own.push(message.id.clone()));
+        self.turns.update(|turns| turns.push(Turn::new(message)));
     }
 
     fn mark_saved(&self, ids: &[String]) {
@@ -669,22 +736,45 @@ impl SessionManager {
             spawn_local(async move { self.take_up_new().await });
             return;
         };
+        let left = journal::unsaved(Some(&session_id));
+        let is_part = self.beginning.with_untracked(|beginning| beginning.earlier > 0);
+        if is_part && left.iter().any(|message| !self.holds(&message.id)) {
+            // It may be saved and be among the turns that are not held, and so may be what it follows.
+            let visit = self.visit();
+            spawn_local(async move {
+                let whole = api::sessions::load(session_id.clone(), None, None).await;
+                if self.visit() == visit {
+                    whole.into_iter().for_each(|whole| self.merge(whole));
+                    self.take_up(&session_id, left, true);
+                }
+            });
+            return;
+        }
+        self.take_up(&session_id, left, false);
+    }
+
+    /// As [`Self::take_up_work`]; `is_late`: after a wait, in which the automatic save may have saved the turns without asking for
+    /// a reply.
+    fn take_up(self, session_id: &SessionId, left: Vec<Message>, is_late: bool) {
         let mut last = None;
-        for message in journal::unsaved(Some(&session_id)) {
+        for message in left {
             if self.turn(&message.id).is_none() {
                 last = Some(message.id.clone());
                 self.add_unsaved(message);
             } else if self.inner.with_value(|inner| inner.dirty.contains(&message.id)) {
                 last = Some(message.id);
             } else {
-                journal::forget(Some(&session_id), &message.id);
+                journal::forget(Some(session_id), &message.id);
+                if is_late && self.last_shown_id().as_ref() == Some(&message.id) {
+                    last = Some(message.id);
+                }
             }
         }
         let running = self.live.get_untracked().and_then(|live| live.reply_id);
         match (running, last) {
             (Some(reply_id), _) => self.follow(ReplyRequest::Rest { reply_id, after_seq: 0 }),
-            (None, Some(id)) => self.answer(id),
-            (None, None) => {}
+            (None, Some(id)) if !self.is_live() => self.answer(id),
+            (None, _) => {}
         }
     }
 
@@ -939,7 +1029,6 @@ impl SessionManager {
             ReplyEvent::Done { message, revision, .. } => {
                 self.apply_waiting();
                 self.live.set(None);
-                self.inner.update_value(|inner| inner.revision = Some(revision));
                 let id = message.id.clone();
                 match self.turn(&id) {
                     Some(turn) => {
@@ -947,9 +1036,14 @@ impl SessionManager {
                         // Versions and what the model no longer sees hang on the finished message.
                         self.turns.notify();
                     }
-                    None => self.turns.update(|turns| turns.push(new_turn(*message))),
+                    None => self.begin_own(*message),
                 }
                 self.leaf.set(Some(id));
+                self.inner.update_value(|inner| {
+                    inner.revision = Some(revision);
+                    // Whatever is merged from now on is of this revision or a later one, and knows them.
+                    inner.own.retain(|id| inner.dirty.contains(id));
+                });
                 self.mark_saved(&[]);
                 self.tell_of_change();
             }
@@ -1008,7 +1102,7 @@ impl SessionManager {
         self.inner.update_value(|inner| inner.events.clear());
         match self.turn(id) {
             Some(turn) => turn.message.set(message),
-            None => self.turns.update(|turns| turns.push(new_turn(message))),
+            None => self.begin_own(message),
         }
         self.live.set(Some(LiveReply {
             reply_id: Some(reply_id.to_owned()),
@@ -1063,6 +1157,7 @@ impl SessionManager {
             !inner.dirty.is_empty()
         });
         let (patch, touched) = self.inner.with_value(|inner| (inner.patch.clone(), inner.touched.clone()));
+        let beginning = Beginning::of(&loaded);
         let mut metadata = loaded.session.metadata.clone();
         merge_patch(&mut metadata, &patch);
         self.metadata.set(metadata);
@@ -1072,7 +1167,7 @@ impl SessionManager {
         let mut turns: Vec<Turn> = Vec::new();
         for mut message in loaded.session.into_messages() {
             if let Some(changes) = touched.get(&message.id) {
-                merge_patch(&mut message.metadata, changes);
+                merge_patch(&mut message.metadata, &changes.metadata);
             }
             turns.push(match known.remove(&message.id) {
                 Some(signal) => {
@@ -1081,14 +1176,18 @@ impl SessionManager {
                     }
                     Turn { id: message.id, message: signal }
                 }
-                None => new_turn(message),
+                None => Turn::new(message),
             });
         }
         // What only this page knows stays: the reply that streams in and what is not saved yet.
+        let mut own = self.inner.with_value(|inner| inner.own.clone());
+        own.retain(|id| known.contains_key(id));
         let rest = self
             .turns
-            .with_untracked(|own| own.iter().filter(|turn| known.contains_key(&turn.id)).cloned().collect::<Vec<_>>());
+            .with_untracked(|held| held.iter().filter(|turn| own.contains(&turn.id)).cloned().collect::<Vec<_>>());
         turns.extend(rest);
+        self.inner.update_value(|inner| inner.own = own);
+        self.beginning.set(beginning);
         self.turns.set(turns);
         if !is_busy && has_dirty != Some(true) {
             self.leaf.set(leaf);
@@ -1177,26 +1276,6 @@ enum AfterRefusal {
     GiveUp,
 }
 
-fn new_turn(message: Message) -> Turn {
-    Turn { id: message.id.clone(), message: ArcRwSignal::new(message) }
-}
-
-/// What the tree needs to know of a message.
-fn skeleton(message: &Message) -> Message {
-    let hidden = message.metadata.get("hidden").cloned();
-    Message {
-        id: message.id.clone(),
-        parent_id: message.parent_id.clone(),
-        role: message.role.clone(),
-        content: String::new(),
-        timestamp: message.timestamp.clone(),
-        metadata: hidden.map(|hidden| Object::from_iter([("hidden".to_owned(), hidden)])).unwrap_or_default(),
-        parts: None,
-        rev: 0,
-        extra: Object::new(),
-    }
-}
-
 fn object(value: Value) -> Object {
     match value {
         Value::Object(object) => object,
@@ -1233,7 +1312,7 @@ mod tests {
                     message("h", Some("a"), json!({"hidden":true})),
                     message("d", Some("c"), json!({})),
                 ]
-                .map(new_turn)
+                .map(Turn::new)
                 .to_vec(),
             );
             let ids = || manager.rows().into_iter().map(|row| row.turn.id).collect::<Vec<_>>();
@@ -1243,6 +1322,9 @@ mod tests {
             manager.leaf.set(Some("b".into()));
             assert_eq!(ids(), ["a", "b"]);
             assert_eq!(manager.title(), "a");
+            let preview = "Begun\nlong ago".to_owned();
+            manager.beginning.set(Beginning { earlier: 7, preview, ..Beginning::default() });
+            assert_eq!(manager.title(), "Begun", "the first message is not held");
         });
     }
 }

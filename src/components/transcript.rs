@@ -4,7 +4,7 @@ use super::icon::{Glyph, Icon, IconButton, Look};
 use super::local_time::{LocalTime, local_text};
 use super::markdown;
 use crate::browser::{self, TimeStyle};
-use crate::client::session_manager::Row;
+use crate::client::turns::Row;
 use crate::model::message::{Message, Modes, Role, short_model_name};
 use crate::model::parts::{Part, ToolStatus, ToolUse};
 use crate::model::reply::Phase;

@@ -2,7 +2,7 @@
 
 use crate::model::message::{DERIVED_FIELDS, Message, Modes, Role};
 use crate::model::parts::ToolUse;
-use crate::model::session::{Kind, Session, SessionId, Stats};
+use crate::model::session::{Kind, PREVIEW_CHARACTERS, Session, SessionId, Stats, first_characters};
 use crate::model::{Object, tree};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -34,7 +34,20 @@ pub struct SessionDocument {
 
 /// Fields of answers that a file may hold which somebody put there; they are worked out anew, and standing twice they could not
 /// be read.
-const ANSWER_FIELDS: [&str; 4] = ["branches", "revision", "running", "total"];
+const ANSWER_FIELDS: [&str; 6] = ["branches", "revision", "running", "total", "earlier", "preview"];
+
+/// A part of a session's document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DocumentPart {
+    /// The document with the messages of the part, and with what of the other branches belongs to them.
+    pub document: SessionDocument,
+    /// How many messages the whole shown path has.
+    pub total: usize,
+    /// How many messages are shown before the part.
+    pub earlier: usize,
+    /// The beginning of the first user message of the whole path, as in a list.
+    pub preview: String,
+}
 
 /// A message with what is worked out of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,23 +93,57 @@ impl SessionDocument {
     /// Makes the document of a session.
     pub fn new(session: &Session) -> Self {
         let path = session.active_path();
+        Self::of_path(session, &path, counts(session, &path), |_| true)
+    }
+
+    /// Makes the document of a part of a session: at most the `last` messages of the shown path or, where `before` is given, of the
+    /// path that leads to that message. `None` if there is no such message.
+    ///
+    /// What comes before a message is the same whichever branch is shown, so that a reader can go back from any message that it
+    /// holds. `branches` holds what belongs to the part: other versions of its messages with all that follows them, and its hidden
+    /// messages. Parts that follow each other hold nothing twice and leave nothing out.
+    pub fn part(session: &Session, last: usize, before: Option<&str>) -> Option<DocumentPart> {
+        let messages = &session.messages;
+        let parents = tree::parents(messages);
+        let shown_path = session.active_path();
+        let path = match before {
+            Some(id) => {
+                let position = messages.iter().rposition(|message| message.id == id)?;
+                let mut path = tree::path_to(&parents, position);
+                path.pop();
+                path
+            }
+            None => shown_path.clone(),
+        };
+        let shown: Vec<usize> = (0..path.len()).filter(|&step| !messages[path[step]].is_hidden()).collect();
+        let earlier = shown.len().saturating_sub(last);
+        let begin = if earlier == 0 { 0 } else { shown.get(earlier).copied().unwrap_or(path.len()) };
+        // What follows the last message of a path to `before` belongs to the part that holds `before`.
+        let end = if before.is_some() { path.len() } else { usize::MAX };
+        let steps = tree::steps_beside(&parents, &path);
+        let stats = counts(session, &shown_path);
+        let preview = path.iter().map(|&position| &messages[position]);
+        let preview = preview.filter(|message| !message.is_hidden()).find(|message| message.role == Role::User);
+        let preview = preview.map(|message| first_characters(message.content.trim(), PREVIEW_CHARACTERS).to_owned());
+        Some(DocumentPart {
+            document: Self::of_path(session, &path, stats, |position| (begin..end).contains(&steps[position])),
+            total: shown_path.iter().filter(|&&position| !messages[position].is_hidden()).count(),
+            earlier,
+            preview: preview.unwrap_or_default(),
+        })
+    }
+
+    /// The document whose `messages` are those of `path`, as far as they are kept and not hidden.
+    fn of_path(session: &Session, path: &[usize], stats: Stats, is_kept: impl Fn(usize) -> bool) -> Self {
         let mut on_path = vec![false; session.messages.len()];
-        for &position in &path {
+        for &position in path {
             on_path[position] = !session.messages[position].is_hidden();
         }
-        let mut stats = Stats::default();
-        let mut messages = Vec::with_capacity(path.len());
-        for &position in path.iter().filter(|&&position| on_path[position]) {
-            stats.add(&session.messages[position]);
-            messages.push(ExportedMessage::new(&session.messages[position]));
-        }
-        let branches = session
-            .messages
-            .iter()
-            .zip(&on_path)
-            .filter(|&(_, &shown)| !shown)
-            .map(|(message, _)| ExportedMessage::new(message))
-            .collect();
+        let export = |position: usize| ExportedMessage::new(&session.messages[position]);
+        let messages =
+            path.iter().copied().filter(|&position| on_path[position] && is_kept(position)).map(export).collect();
+        let branches =
+            (0..on_path.len()).filter(|&position| !on_path[position] && is_kept(position)).map(export).collect();
         let mut metadata = session.metadata.clone();
         if !metadata.contains_key("type") {
             metadata.insert("type".into(), json!(Kind::of(&session.metadata).as_str()));
@@ -116,19 +163,6 @@ impl SessionDocument {
         }
     }
 
-    /// Leaves only the end of the shown path: at most `last` messages, those before the message `before` where it is given.
-    ///
-    /// Returns how many messages the whole shown path has, or `None` if `before` is not on it.
-    pub fn keep_part(&mut self, last: usize, before: Option<&str>) -> Option<usize> {
-        let total = self.messages.len();
-        if let Some(id) = before {
-            self.messages.truncate(self.messages.iter().position(|shown| shown.message.id == id)?);
-        }
-        let start = self.messages.len().saturating_sub(last);
-        self.messages.drain(..start);
-        Some(total)
-    }
-
     /// All messages, shown and others, with the hidden and derived fields as they are kept.
     pub fn into_messages(self) -> Vec<Message> {
         self.messages.into_iter().chain(self.branches).map(|exported| exported.message).collect()
@@ -138,6 +172,14 @@ impl SessionDocument {
     pub fn leaf(&self) -> Option<&str> {
         self.messages.last().map(|shown| shown.message.id.as_str())
     }
+}
+
+/// The counts over a path, hidden messages left out.
+fn counts(session: &Session, path: &[usize]) -> Stats {
+    let mut stats = Stats::default();
+    let messages = path.iter().map(|&position| &session.messages[position]);
+    messages.filter(|message| !message.is_hidden()).for_each(|message| stats.add(message));
+    stats
 }
 
 /// The positions of the shown conversation in a list made by [`SessionDocument::into_messages`] and since added to.
@@ -208,10 +250,13 @@ mod tests {
         }
     }
 
+    fn ids(list: &[ExportedMessage]) -> Vec<String> {
+        list.iter().map(|exported| exported.message.id.clone()).collect()
+    }
+
     #[test]
     fn shows_the_path_and_keeps_the_rest_as_branches() {
         let document = SessionDocument::new(&session());
-        let ids = |list: &[ExportedMessage]| list.iter().map(|m| m.message.id.clone()).collect::<Vec<_>>();
         assert_eq!(ids(&document.messages), ["a", "c"]);
         assert_eq!(ids(&document.branches), ["b", "h"]);
         assert_eq!(document.stats, Stats { total_messages: 2, user_messages: 1, assistant_messages: 1, errors: 0 });
@@ -243,11 +288,72 @@ mod tests {
 
     #[test]
     fn a_part_is_counted_from_the_end() {
-        let mut document = SessionDocument::new(&session());
-        assert_eq!(document.clone().keep_part(1, Some("c")), Some(2));
-        assert_eq!(document.clone().keep_part(1, Some("b")), None, "it is in another branch");
-        document.keep_part(1, None);
-        assert_eq!(document.messages[0].message.id, "c");
+        let part = SessionDocument::part(&session(), 1, Some("c")).unwrap();
+        assert_eq!((part.total, part.earlier, part.preview.as_str()), (2, 0, "What's the time?"));
+        assert_eq!(ids(&part.document.messages), ["a"]);
+        assert_eq!(ids(&part.document.branches), ["b", "h"]);
+        assert_eq!(SessionDocument::part(&session(), 1, Some("gone")), None);
+        let part = SessionDocument::part(&session(), 1, None).unwrap();
+        assert_eq!((ids(&part.document.messages), part.earlier), (vec!["c".to_owned()], 1));
+        assert_eq!(part.document.stats.total_messages, 2, "the counts are of the whole");
+        assert_eq!(SessionDocument::part(&session(), 0, None).unwrap().earlier, 2);
+        let whole = SessionDocument::part(&session(), 9, None).unwrap();
+        assert_eq!(whole.document, SessionDocument::new(&session()));
+    }
+
+    /// A long session: `m0` to `m9`, of which `m4` is hidden, with a second version of `m2` and what follows it, of `m5`, and a
+    /// second beginning.
+    fn long_session() -> Session {
+        let message = |id: &str, parent: Option<String>| -> Message {
+            serde_json::from_value(json!({"id":id,"parent_id":parent,"role":"user","content":id,"timestamp":"t",
+                "metadata":{"hidden":id == "m4"}}))
+            .unwrap()
+        };
+        let mut messages: Vec<Message> =
+            (0..10_usize).map(|n| message(&format!("m{n}"), n.checked_sub(1).map(|n| format!("m{n}")))).collect();
+        for (id, parent) in [("x2", Some("m1")), ("x3", Some("x2")), ("x5", Some("m4")), ("x0", None)] {
+            messages.push(message(id, parent.map(str::to_owned)));
+        }
+        let metadata = Object::from_iter([("active_leaf".to_owned(), json!("m9"))]);
+        Session { messages, metadata, ..session() }
+    }
+
+    #[test]
+    fn a_part_holds_the_other_versions_of_its_messages() {
+        let session = long_session();
+        let part = |last, before| {
+            let part = SessionDocument::part(&session, last, before).unwrap();
+            (ids(&part.document.messages).join(" "), ids(&part.document.branches).join(" "), part.earlier)
+        };
+        let expected = |messages: &str, branches: &str, earlier| (messages.to_owned(), branches.to_owned(), earlier);
+        assert_eq!(part(4, None), expected("m6 m7 m8 m9", "", 5));
+        assert_eq!(part(5, None), expected("m5 m6 m7 m8 m9", "x5", 4));
+        assert_eq!(part(2, Some("m5")), expected("m2 m3", "m4 x2 x3", 2));
+        assert_eq!(part(9, Some("m2")), expected("m0 m1", "x0", 0));
+        assert_eq!(part(9, Some("x5")), expected("m0 m1 m2 m3", "m4 x2 x3 x0", 0), "as before its other version");
+        assert_eq!(
+            part(1, Some("x3")),
+            expected("x2", "m2 m3 m4 m5 m6 m7 m8 m9 x5", 2),
+            "what leads to it is its path"
+        );
+    }
+
+    #[test]
+    fn parts_that_follow_each_other_are_the_whole() {
+        let session = long_session();
+        for last in 1..=10 {
+            let mut parts = vec![SessionDocument::part(&session, last, None).unwrap()];
+            while let Some(part) = parts.last().filter(|part| part.earlier > 0) {
+                let before = part.document.messages[0].message.id.clone();
+                parts.push(SessionDocument::part(&session, last, Some(&before)).unwrap());
+            }
+            let mut all: Vec<String> =
+                parts.into_iter().flat_map(|part| part.document.into_messages()).map(|message| message.id).collect();
+            all.sort();
+            let mut expected: Vec<String> = session.messages.iter().map(|message| message.id.clone()).collect();
+            expected.sort();
+            assert_eq!(all, expected, "in parts of {last}");
+        }
     }
 
     #[test]

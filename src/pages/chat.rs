@@ -1,22 +1,25 @@
 //! Chat: one conversation, and whoever answers.
 
+mod reading;
+mod transcript;
+
+use self::reading::Reading;
+use self::transcript::Transcript;
 use super::deletion::{self, Deletion};
 use super::not_found::NotFound;
 use crate::api;
 use crate::api::sessions::Loaded;
 use crate::browser;
 use crate::client::journal;
-use crate::client::session_manager::{Remedy, Row, SessionManager, left_to_start};
+use crate::client::session_manager::{SessionManager, left_to_start};
+use crate::client::turns::PART_TURNS;
 use crate::components::composer::Composer;
 use crate::components::confirm::{Confirm, Doomed, Question};
 use crate::components::icon::{Glyph, Icon};
 use crate::components::session_browser::SessionBrowser;
 use crate::components::shortcuts::Jump;
 use crate::components::toast::Toaster;
-use crate::components::transcript::{TurnActions, TurnView, note_of, phase_announcement, phase_text};
 use crate::error::{AppError, ErrorCode};
-use crate::model::Object;
-use crate::model::message::{Message, MessageInput, Role, short_model_name};
 use crate::model::session::{Kind, SessionId, Summary};
 use leptos::html;
 use leptos::prelude::*;
@@ -24,14 +27,6 @@ use leptos::task::spawn_local;
 use leptos_meta::Title;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::{use_location, use_navigate};
-use serde_json::Value;
-use std::sync::Arc;
-
-/// Turns that are on the page at first; earlier ones come on demand.
-const TURNS_AT_FIRST: usize = 60;
-
-/// Turns that are added each time.
-const TURNS_MORE: usize = 200;
 
 /// Sessions in the dialog.
 const RECENT_SESSIONS: u64 = 50;
@@ -94,7 +89,7 @@ async fn load(target: Target) -> Result<Option<Loaded>, AppError> {
             }
         }
     };
-    api::sessions::load(id, None, None).await.map(Some)
+    api::sessions::load(id, Some(PART_TURNS), None).await.map(Some)
 }
 
 /// Takes in hand what was loaded; what could not be loaded is shown instead.
@@ -225,22 +220,6 @@ fn show_address(manager: SessionManager, target: &Target) {
     }
 }
 
-/// Where a scrolling element stands, in pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Scroll {
-    top: i32,
-    height: i32,
-    view: i32,
-}
-
-impl Scroll {
-    /// Whether the person scrolled up. What shrinks, or is seen whole in a larger view, is moved by the browser instead.
-    fn was_moved_up_from(self, before: Scroll) -> bool {
-        let is_at_very_end = self.height - self.top - self.view <= 1;
-        self.top < before.top && self.height >= before.height && self.view <= before.view && !is_at_very_end
-    }
-}
-
 #[component]
 fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on_again: Callback<()>) -> impl IntoView {
     let toaster = expect_context::<Toaster>();
@@ -249,13 +228,10 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
     // What was typed before the page listened is not to be lost. The first view is the server's; the effect below shows it.
     let typed_early = browser::value_of("message");
     let field = NodeRef::<html::Textarea>::new();
-    let scroller = NodeRef::<html::Div>::new();
-    let is_following = RwSignal::new(true);
-    let is_at_end = RwSignal::new(true);
-    let most = RwSignal::new(TURNS_AT_FIRST);
     let is_browsing = RwSignal::new(false);
     let asked = RwSignal::new(None::<Question>);
     let rows = Memo::new(move |_| manager.rows());
+    let reading = Reading::new(manager, rows);
     let is_busy = Signal::derive(move || manager.live.read().is_some());
 
     // A conversation that comes in hand brings its draft, and is read from its end.
@@ -267,32 +243,12 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
         let words = joined_draft(kept, typed);
         journal::set_draft(id.as_ref(), &words);
         draft.set(words);
-        most.set(TURNS_AT_FIRST);
-        is_following.set(true);
+        reading.go_to_newest();
         if browser::has_fine_pointer() {
             browser::focus_id("message");
         }
     });
-    Effect::new(move |_| {
-        let _ = manager.live.read();
-        let _ = manager.notice.read();
-        rows.with(|rows| {
-            if let Some(row) = rows.last() {
-                row.turn.message.track();
-            }
-        });
-        is_following.track();
-        request_animation_frame(move || {
-            let Some(Some(scroller)) = scroller.try_get_untracked() else { return };
-            if is_following.get_untracked() {
-                browser::scroll_to_end(&scroller);
-            }
-            let at_end = browser::is_at_end(&scroller);
-            if at_end != is_at_end.get_untracked() {
-                is_at_end.set(at_end);
-            }
-        });
-    });
+    reading.run();
     // Words that could not even begin a session come before the session that was last used.
     let navigate = use_navigate();
     let location = use_location();
@@ -319,29 +275,9 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
         }
     });
 
-    let last_scroll = StoredValue::new(Scroll::default());
-    let on_scroll = move |_| {
-        let Some(scroller) = scroller.get_untracked() else { return };
-        let at_end = browser::is_at_end(&scroller);
-        let scroll =
-            Scroll { top: scroller.scroll_top(), height: scroller.scroll_height(), view: scroller.client_height() };
-        let before = last_scroll.get_value();
-        last_scroll.set_value(scroll);
-        let follows = if scroll.was_moved_up_from(before) {
-            false
-        } else {
-            is_following.get_untracked() || at_end && scroll.top > before.top
-        };
-        if follows != is_following.get_untracked() {
-            is_following.set(follows);
-        }
-        if at_end != is_at_end.get_untracked() {
-            is_at_end.set(at_end);
-        }
-    };
     let on_send = Callback::new(move |text: String| {
         journal::set_draft(manager.session_id.get_untracked().as_ref(), "");
-        is_following.set(true);
+        reading.go_to_newest();
         manager.send(text);
     });
     let start_anew = {
@@ -412,22 +348,22 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
                         <div class="chat__body">
                             <div
                                 class="chat__scroll"
-                                node_ref=scroller
+                                node_ref=reading.scroller
                                 role="region"
                                 aria-label="Conversation"
                                 tabindex="0"
-                                on:scroll=on_scroll
+                                on:scroll=move |_| reading.on_scroll()
                                 on:click=move |event| {
                                     browser::copy_clicked_code(&event);
                                 }
                             >
-                                <Transcript manager toaster rows most scroller/>
+                                <Transcript manager toaster rows reading/>
                             </div>
                             <button
                                 type="button"
                                 class="button chat__jump"
-                                hidden=move || is_at_end.get() || is_following.get()
-                                on:click=move |_| is_following.set(true)
+                                hidden=move || reading.is_at_newest()
+                                on:click=move |_| reading.go_to_newest()
                             >
                                 <Icon glyph=Glyph::Down/>
                                 "Jump to latest"
@@ -587,238 +523,6 @@ fn Failure(error: AppError, on_again: Callback<()>) -> impl IntoView {
                 </p>
             </section>
         </div>
-    }
-    .into_any()
-}
-
-/// Takes a turn out of the conversation in hand, and offers to undo it.
-fn hide(manager: SessionManager, toaster: Toaster, message: Message) {
-    let Some(session_id) = manager.session_id.get_untracked() else { return };
-    manager.change_turn(&message.id, "hidden", true.into());
-    let undo = Arc::new(move || {
-        if manager.session_id.get_untracked().as_ref() == Some(&session_id) {
-            return manager.change_turn(&message.id, "hidden", Value::Null);
-        }
-        // Another session is in hand by now.
-        let metadata = Object::from_iter([("hidden".to_owned(), Value::Null)]);
-        let message = MessageInput { metadata, parts: None, ..MessageInput::from(message.clone()) };
-        let session_id = session_id.clone();
-        spawn_local(async move {
-            match api::sessions::save(session_id.clone(), vec![message], None, None, None).await {
-                Ok(_) => manager.changed(&session_id),
-                Err(error) => toaster.say(error.message, None),
-            }
-        });
-    });
-    toaster.say("Hidden from the conversation.", Some(undo));
-    // The button that had the focus went with its turn.
-    if browser::has_fine_pointer() {
-        browser::focus_id("message");
-    }
-}
-
-/// A complete reply as a screen reader says it, with what is to be said of one that did not end as it should.
-fn spoken(reply: &Message) -> String {
-    let note = note_of(reply).map(|note| format!(" {note}")).unwrap_or_default();
-    format!("Assistant: {}{note}", reply.content)
-}
-
-#[component]
-fn Transcript(
-    manager: SessionManager,
-    toaster: Toaster,
-    rows: Memo<Vec<Row>>,
-    most: RwSignal<usize>,
-    scroller: NodeRef<html::Div>,
-) -> impl IntoView {
-    let earlier = Memo::new(move |_| rows.read().len().saturating_sub(most.get()));
-    let last_id = Memo::new(move |_| rows.read().last().map(|row| row.turn.id.clone()));
-    let live_id = Memo::new(move |_| manager.live.read().as_ref().and_then(|live| live.message_id.clone()));
-    // Where the assistant's sight of the conversation begins: the id of the first message that it still sees, and how many it
-    // does not.
-    let horizon = Memo::new(move |_| {
-        rows.with(|rows| {
-            let newest =
-                rows.iter().rev().map(|row| row.turn.message.read()).find(|message| message.role == Role::Assistant)?;
-            let left_out = newest.metadata.get("left_out").and_then(Value::as_u64)?;
-            let left_out = usize::try_from(left_out).ok().filter(|&count| count > 0)?;
-            rows.get(left_out).map(|row| (row.turn.id.clone(), left_out))
-        })
-    });
-    let actions = TurnActions {
-        live_id: live_id.into(),
-        phase: Signal::derive(move || manager.live.read().as_ref().and_then(|live| live.phase)),
-        is_busy: Signal::derive(move || manager.live.read().is_some()),
-        is_offered: Signal::derive(move || {
-            manager.notice.read().as_ref().is_some_and(|notice| matches!(notice.remedy, Some(Remedy::TryAgain(_))))
-        }),
-        last_id: last_id.into(),
-        on_try_again: Callback::new(move |id| manager.try_again(id)),
-        on_switch: Callback::new(move |id: String| manager.switch_to(&id)),
-        on_rate: Callback::new(move |(id, rating): (String, Option<i64>)| {
-            manager.change_turn(&id, "rating", rating.map_or(Value::Null, Value::from));
-        }),
-        on_hide: Callback::new(move |id: String| {
-            let hidden = rows.with_untracked(|rows| rows.iter().find(|row| row.turn.id == id).cloned());
-            if let Some(row) = hidden {
-                hide(manager, toaster, row.turn.message.get_untracked());
-            }
-        }),
-    };
-    let is_empty = Memo::new(move |_| rows.read().is_empty());
-    let show_earlier = move |_| {
-        let Some(scroller) = scroller.get_untracked() else { return };
-        let from_end = scroller.scroll_height() - scroller.scroll_top();
-        most.update(|most| *most += TURNS_MORE);
-        // What is being read stays where it is.
-        request_animation_frame(move || scroller.set_scroll_top(scroller.scroll_height() - from_end));
-    };
-    // Before its message is begun, a reply that was asked for has only this line.
-    let pending = Memo::new(move |_| {
-        let live = manager.live.read();
-        let live = live.as_ref()?;
-        if live.stopping {
-            return Some("Stopping…".to_owned());
-        }
-        match (live.reconnecting, &live.message_id) {
-            (true, _) => Some("The server cannot be reached. It is tried again…".to_owned()),
-            (false, None) => Some(phase_text(live.phase)),
-            (false, Some(id)) => (last_id.read().as_ref() != Some(id)).then(|| phase_text(live.phase)),
-        }
-    });
-    // A screen reader hears a reply once, when it is complete.
-    let announcement = RwSignal::new(String::new());
-    Effect::new(move |before: Option<(u64, Option<String>)>| {
-        let visit = manager.visits.get();
-        let live = manager.live.get();
-        let id = live.as_ref().and_then(|live| live.message_id.clone());
-        match (&live, before) {
-            (Some(live), _) => {
-                let said = phase_announcement(live.phase.map(|(phase, _)| phase));
-                // Said once for each phase, not at each percent.
-                if announcement.with_untracked(|before| before != said) {
-                    announcement.set(said.to_owned());
-                }
-            }
-            (None, Some((earlier, Some(id)))) if earlier == visit => {
-                let reply = rows.with_untracked(|rows| rows.iter().rev().find(|row| row.turn.id == id).cloned());
-                let reply = reply.map(|row| row.turn.message.get_untracked());
-                announcement.set(reply.map(|reply| spoken(&reply)).unwrap_or_default());
-            }
-            (None, _) => announcement.set(String::new()),
-        }
-        (visit, id)
-    });
-    view! {
-        <div class="transcript">
-            {move || is_empty.get().then(|| view! { <Invitation manager/> })}
-            {move || {
-                (earlier.get() > 0)
-                    .then(|| {
-                        view! {
-                            <button type="button" class="button transcript__earlier" on:click=show_earlier>
-                                {format!("Show earlier messages ({})", earlier.get())}
-                            </button>
-                        }
-                    })
-            }}
-            <For
-                each=move || rows.with(|rows| rows[earlier.get().min(rows.len())..].to_vec())
-                key=|row| row.key()
-                children=move |row| {
-                    let id = row.turn.id.clone();
-                    let line = move || {
-                        horizon
-                            .get()
-                            .filter(|(first, _)| *first == id)
-                            .map(|(_, count)| {
-                                let noun = if count == 1 { "message" } else { "messages" };
-                                view! {
-                                    <p class="transcript__horizon">
-                                        {format!("The assistant no longer sees the {count} {noun} above")}
-                                    </p>
-                                }
-                            })
-                    };
-                    view! {
-                        {line}
-                        <TurnView row actions=Some(actions)/>
-                    }
-                }
-            />
-            {move || pending.get().map(|text| view! { <p class="waiting waiting--alone">{text}</p> })}
-            {move || {
-                manager
-                    .notice
-                    .get()
-                    .map(|notice| {
-                        let label = match &notice.remedy {
-                            Some(Remedy::Restore) => "Undo",
-                            _ => "Try again",
-                        };
-                        view! {
-                            <div class="note note--wide" role="alert">
-                                <span>{notice.text}</span>
-                                {notice
-                                    .remedy
-                                    .map(|remedy| {
-                                        view! {
-                                            <button
-                                                type="button"
-                                                class="button button--small"
-                                                on:click=move |_| manager.remedy(remedy.clone())
-                                            >
-                                                <Icon glyph=Glyph::Again/>
-                                                {label}
-                                            </button>
-                                        }
-                                    })}
-                            </div>
-                        }
-                    })
-            }}
-        </div>
-        <p class="unseen" aria-live="polite">{announcement}</p>
-    }
-    .into_any()
-}
-
-#[component]
-fn Invitation(manager: SessionManager) -> impl IntoView {
-    view! {
-        <section class="invitation" aria-labelledby="invitation-title">
-            <h2 class="invitation__title" id="invitation-title">"What is on your mind?"</h2>
-            <p class="invitation__text">
-                "Every word of this conversation is kept, word for word, in a plain file on this machine."
-            </p>
-            <p class="invitation__assistant">
-                {move || match manager.assistant.get() {
-                    None => view! { <span>"Looking for an assistant…"</span> }.into_any(),
-                    Some(status) => {
-                        match (status.model, status.place) {
-                            (Some(model), place) => {
-                                view! {
-                                    <span class="dot dot--on" aria-hidden="true"></span>
-                                    <span>
-                                        "You talk to " <strong>{short_model_name(&model).to_owned()}</strong>
-                                        {place.filter(|place| !place.is_empty()).map(|place| format!(", {place}"))}
-                                        {status.note.map(|note| format!(". {note}"))}
-                                    </span>
-                                }
-                                    .into_any()
-                            }
-                            (None, _) => {
-                                view! {
-                                    <span class="dot" aria-hidden="true"></span>
-                                    <span>"No assistant can be reached yet. See below."</span>
-                                }
-                                    .into_any()
-                            }
-                        }
-                    }
-                }}
-            </p>
-        </section>
     }
     .into_any()
 }

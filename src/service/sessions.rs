@@ -77,7 +77,7 @@ impl Sessions {
         Ok(Started { session_id, started_at: time::format(now) })
     }
 
-    /// The session as exported, whole or a part of its shown path, with its revision and the reply that runs.
+    /// The session as exported, whole or a part of it, with its revision and the reply that runs.
     pub async fn load(&self, id: &SessionId, last: Option<usize>, before: Option<&str>) -> Result<Loaded, AppError> {
         // What runs is asked first: a reply that ends in between is then in the session as well, never in neither.
         let running = self.replies.running(id);
@@ -86,18 +86,22 @@ impl Sessions {
         let running = running
             .filter(|running| !session.messages.iter().any(|message| message.id == running.message_id))
             .map(|running| Running { reply_id: running.reply_id, message_id: running.message_id });
-        let part = last.is_some() || before.is_some();
-        let before = before.map(str::to_owned);
-        let (document, total) = off_runtime(move || {
-            let mut document = SessionDocument::new(&session);
-            let total = part.then(|| document.keep_part(last.unwrap_or(usize::MAX), before.as_deref()));
-            (document, total)
-        })
-        .await?;
-        if total == Some(None) {
-            return Err(AppError::invalid("The field `before` names no message of the shown conversation."));
+        if last.is_none() && before.is_none() {
+            let document = off_runtime(move || SessionDocument::new(&session)).await?;
+            return Ok(Loaded { session: document, revision, running, total: None, earlier: None, preview: None });
         }
-        Ok(Loaded { session: document, revision, running, total: total.flatten() })
+        let before = before.map(str::to_owned);
+        let part = off_runtime(move || SessionDocument::part(&session, last.unwrap_or(usize::MAX), before.as_deref()));
+        let part =
+            part.await?.ok_or_else(|| AppError::invalid("The field `before` names no message of the session."))?;
+        Ok(Loaded {
+            session: part.document,
+            revision,
+            running,
+            total: Some(part.total),
+            earlier: Some(part.earlier),
+            preview: Some(part.preview),
+        })
     }
 
     /// One page of the list with the counts.

@@ -170,8 +170,44 @@ async fn a_part_of_the_shown_path_can_be_loaded() {
     assert_eq!(part["total"], 10);
     let ids: Vec<&str> = part["messages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["m6", "m7"]);
+    assert_eq!((&part["earlier"], &part["preview"]), (&json!(6), &json!("0")));
     let (status, _) = app.post("/api/sessions/load", json!({"session_id":id,"before":"gone"})).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+    let whole = app.ok("/api/sessions/load", json!({"session_id":id})).await;
+    for field in ["total", "earlier", "preview"] {
+        assert_eq!(whole.get(field), None, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_holds_the_other_versions_of_its_messages_and_no_others() {
+    let app = TestApp::new();
+    let id = app.start().await;
+    let mut messages: Vec<Value> =
+        (0..10).map(|n| json!({"id":format!("m{n}"),"role":"user","content":n.to_string()})).collect();
+    for (version, parent) in [("x3", "m2"), ("x4", "x3"), ("x8", "m7")] {
+        messages.push(json!({"id":version,"parent_id":parent,"role":"user","content":version}));
+    }
+    let metadata = json!({"active_leaf":"m9"});
+    app.ok("/api/sessions/save", json!({"session_id":id,"messages":messages,"metadata":metadata})).await;
+    let ids = |part: &Value, list: &str| -> Vec<String> {
+        let messages = part.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        messages.iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let newest = app.ok("/api/sessions/load", json!({"session_id":id,"last":3})).await;
+    assert_eq!(
+        (ids(&newest, "messages").join(" "), ids(&newest, "branches").join(" ")),
+        ("m7 m8 m9".into(), "x8".into())
+    );
+    let earlier = app.ok("/api/sessions/load", json!({"session_id":id,"last":4,"before":"m7"})).await;
+    let expected = ("m3 m4 m5 m6".to_owned(), "x3 x4".to_owned());
+    assert_eq!((ids(&earlier, "messages").join(" "), ids(&earlier, "branches").join(" ")), expected);
+    assert_eq!((&earlier["earlier"], &earlier["total"]), (&json!(3), &json!(10)));
+    // Who holds a message can go back from it also when the session meanwhile goes on in another branch.
+    app.ok("/api/sessions/save", json!({"session_id":id,"metadata":{"active_leaf":"x4"}})).await;
+    let again = app.ok("/api/sessions/load", json!({"session_id":id,"last":4,"before":"m7"})).await;
+    assert_eq!((ids(&again, "messages").join(" "), ids(&again, "branches").join(" ")), expected);
+    assert_eq!(again["total"], 5);
 }
 
 #[tokio::test]
