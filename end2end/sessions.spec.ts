@@ -633,6 +633,25 @@ test.describe("the trash", () => {
   });
 });
 
+test("a session shows how replies were rated, and gives hidden messages back", async ({ page, verbatim }) => {
+  const session_id = await keep(verbatim, "Rated", "What is 2 + 2?");
+  const [question] = (await verbatim.post("load", { session_id })).messages;
+  const reply = { id: "reply", parent_id: question.id, role: "assistant", content: "Four.", metadata: { rating: 1 } };
+  const aside = { id: "aside", parent_id: "reply", role: "user", content: "Never mind this", metadata: { hidden: true } };
+  await verbatim.post("save", { session_id, messages: [reply, aside] });
+  await gotoHydrated(page, `${verbatim.address}/sessions/${session_id}`);
+  const details = page.locator(".transcript--details");
+  await expect(details.getByRole("article")).toHaveCount(2);
+  await expect(details.getByRole("article").nth(1).getByTitle("How you rated it")).toHaveText("Good");
+  await expect(details.getByText("Never mind this")).toBeHidden();
+  await details.getByText("1 hidden message").click();
+  await expect(details.getByText("Never mind this")).toBeVisible();
+  await details.getByRole("button", { name: "Show again" }).click();
+  await expect(details.getByText("1 hidden message")).toHaveCount(0);
+  await expect(details.getByRole("article")).toHaveText([/2 \+ 2/, /Four/, /Never mind this/]);
+  expect((await verbatim.post("load", { session_id })).messages).toHaveLength(3);
+});
+
 test("while the index is being built, the list says how far it is", async ({ page, verbatim }) => {
   await page.clock.install();
   await keep(verbatim, "Read already", "words");

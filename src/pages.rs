@@ -2,5 +2,6 @@
 
 pub mod chat;
 pub mod deletion;
+pub mod hidden;
 pub mod not_found;
 pub mod sessions;

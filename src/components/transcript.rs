@@ -79,6 +79,11 @@ pub fn TurnView(
         let message = message.clone();
         Memo::new(move |_| message.read().modes().unwrap_or_default())
     };
+    // Where something can be done with a turn, its buttons say how it is rated.
+    let rating = actions.is_none().then(|| {
+        let message = message.clone();
+        Memo::new(move |_| rating_of(&message.read()))
+    });
     let body = if is_user {
         view! { <div class="turn__words">{first.content.clone()}</div> }.into_any()
     } else {
@@ -95,6 +100,7 @@ pub fn TurnView(
                 <span class="turn__speaker">{speaker}</span>
                 <span class="turn__model">{model}</span>
                 {move || view! { <Badges modes=badges.get()/> }}
+                {rating.map(|rating| move || rating_badge(rating.get()))}
                 <span class="turn__time">
                     <LocalTime at=first.timestamp.clone() style=TimeStyle::Short/>
                 </span>
@@ -126,6 +132,20 @@ pub fn Badges(
         {modes.commander.then(|| view! { <span class="badge" title="Commander was on">"⚡ CMD"</span> })}
         {modes.web_search.then(|| view! { <span class="badge" title="Web search was on">"🌐 WEB"</span> })}
     }
+}
+
+/// How a reply is rated: 1 is good, -1 is bad.
+fn rating_of(message: &Message) -> Option<i64> {
+    message.metadata.get("rating").and_then(Value::as_i64)
+}
+
+fn rating_badge(rating: Option<i64>) -> Option<impl IntoView> {
+    let (glyph, name) = match rating? {
+        1 => (Glyph::Good, "Good"),
+        -1 => (Glyph::Bad, "Bad"),
+        _ => return None,
+    };
+    Some(view! { <span class="badge badge--rating" title="How you rated it"><Icon glyph/>{name}</span> })
 }
 
 #[component]
@@ -298,7 +318,7 @@ fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
     let is_reply = message.read_untracked().role == Role::Assistant;
     let rating = {
         let message = message.clone();
-        Memo::new(move |_| message.read().metadata.get("rating").and_then(Value::as_i64))
+        Memo::new(move |_| rating_of(&message.read()))
     };
     let rate = move |value: i64, name: &'static str, glyph: Glyph| {
         view! {

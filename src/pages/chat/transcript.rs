@@ -1,17 +1,15 @@
 //! The turns of the conversation that are on the page, and what is said around them.
 
 use super::reading::Reading;
-use crate::api;
 use crate::browser;
 use crate::client::session_manager::{Earlier, Remedy, SessionManager};
 use crate::client::turns::Row;
 use crate::components::icon::{Glyph, Icon};
 use crate::components::toast::Toaster;
 use crate::components::transcript::{TurnActions, TurnView, note_of, phase_announcement, phase_text};
-use crate::model::Object;
-use crate::model::message::{Message, MessageInput, Role, short_model_name};
+use crate::model::message::{Message, Role, short_model_name};
+use crate::pages::hidden::bring_back;
 use leptos::prelude::*;
-use leptos::task::spawn_local;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -25,15 +23,7 @@ fn hide(manager: SessionManager, toaster: Toaster, message: Message) {
             return manager.change_turn(&message.id, "hidden", Value::Null);
         }
         // Another session is in hand by now, or another part of this one.
-        let metadata = Object::from_iter([("hidden".to_owned(), Value::Null)]);
-        let message = MessageInput { metadata, parts: None, ..MessageInput::from(message.clone()) };
-        let session_id = session_id.clone();
-        spawn_local(async move {
-            match api::sessions::save(session_id.clone(), vec![message], None, None, None).await {
-                Ok(_) => manager.changed_beside_chat(&session_id),
-                Err(error) => toaster.say(error.message, None),
-            }
-        });
+        bring_back(manager, toaster, session_id.clone(), message.clone());
     });
     toaster.say("Hidden from the conversation.", Some(undo));
     // The button that had the focus went with its turn.

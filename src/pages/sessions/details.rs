@@ -14,9 +14,11 @@ use crate::components::session_browser::{NO_WORDS, kind_sign};
 use crate::components::toast::Toaster;
 use crate::components::transcript::TurnView;
 use crate::error::{AppError, ErrorCode};
+use crate::export::document::ExportedMessage;
 use crate::model::Object;
 use crate::model::message::Role;
 use crate::model::session::{Kind, first_characters};
+use crate::pages::hidden::{HiddenTurns, bring_back};
 use crate::pages::not_found::NotFound;
 use leptos::html;
 use leptos::prelude::*;
@@ -54,7 +56,8 @@ impl Shown {
         let (shown, session) = (&self.loaded.session, &loaded.session);
         let is_like = shown.session_id == session.session_id
             && shown.user_name == session.user_name
-            && shown.messages == session.messages;
+            && shown.messages == session.messages
+            && shown.branches == session.branches;
         if is_like {
             self.edits.take(session.metadata.clone());
             self.last_updated.set(session.last_updated.clone());
@@ -167,15 +170,12 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
     let name = move || title.get().unwrap_or_else(|| NO_WORDS.to_owned());
     let (sign, kind) = kind_sign(Kind::of(&session.metadata));
     let stats = session.stats;
-    let rows: Vec<Row> = session
-        .messages
-        .into_iter()
-        .map(|shown| {
-            let id = shown.message.id.clone();
-            let turn = Turn { id: id.clone(), message: ArcRwSignal::new(shown.message) };
-            Row { turn, versions: vec![id], version: 0 }
-        })
-        .collect();
+    let rows: Vec<Row> = session.messages.into_iter().map(row).collect();
+    let hidden: Vec<Row> = session.branches.into_iter().filter(|other| other.message.is_hidden()).map(row).collect();
+    let on_back = {
+        let (manager, id) = (expect_context::<SessionManager>(), id.clone());
+        Callback::new(move |message| bring_back(manager, toaster, id.clone(), message))
+    };
     let count = rows.len();
     let rows = StoredValue::new(rows);
     let most = RwSignal::new(PAGE_TURNS);
@@ -265,9 +265,16 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
                         }
                     })
             }}
+            <HiddenTurns rows=hidden on_back/>
         </div>
     }
     .into_any()
+}
+
+/// A turn that is only read.
+fn row(shown: ExportedMessage) -> Row {
+    let turn = Turn::new(shown.message);
+    Row { versions: vec![turn.id.clone()], turn, version: 0 }
 }
 
 /// The title, which can be changed where it stands. `on_title` is given a text, or `null` for none.
