@@ -395,25 +395,31 @@ fn find_texts(connection: &Connection, memory: &Memory, term: &Term, needle: Nee
         }
         Ok(docs - &memory.dead)
     };
-    let files_of = |docs: &RoaringBitmap| {
-        let mut files = Files::default();
+    let add_files_of = |docs: &RoaringBitmap, files: &mut Files| {
         let mut last = Number::MAX;
-        for owner in docs.iter().map(|doc| memory.owner(doc)) {
+        docs.iter().for_each(|doc| {
+            let owner = memory.owner(doc);
             // The texts of a session mostly follow each other.
             if owner != last && owner != Number::MAX {
                 files.insert(owner);
             }
             last = owner;
-        }
-        files
+        });
     };
     let is_exact = needle.is_exact();
     let docs = find(&needle.lookup())?;
-    let mut files = files_of(&docs);
-    let mut sure = match needle.word() {
-        Some(word) if !is_exact => files_of(&find(&Lookup::All(vec![word]))?),
-        _ => Files::default(),
-    };
+    let mut sure = Files::default();
+    let mut files = Files::default();
+    match needle.word() {
+        Some(word) if !is_exact => {
+            // What has the word has all of its letters: of those texts the sessions are known already.
+            let with_word = find(&Lookup::All(vec![word]))?;
+            add_files_of(&with_word, &mut sure);
+            files = sure.clone();
+            add_files_of(&(&docs - &with_word), &mut files);
+        }
+        _ => add_files_of(&docs, &mut files),
+    }
     if !term.is_phrase && is_id(&term.text) {
         let is_prefix = term.text.len() >= SHORTEST_ID_PREFIX;
         let sql = if is_prefix {
