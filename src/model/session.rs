@@ -231,6 +231,23 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+impl Session {
+    /// A session in which nothing was said, with nothing but an id.
+    pub fn empty(id: &str) -> Self {
+        Self {
+            session_id: id.parse().unwrap(),
+            user_name: String::new(),
+            started_at: String::new(),
+            last_updated: String::new(),
+            metadata: Object::new(),
+            messages: Vec::new(),
+            revision: 0,
+            extra: Object::new(),
+        }
+    }
+}
+
 /// A session as a list shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {

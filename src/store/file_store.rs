@@ -206,7 +206,7 @@ impl Inner {
             .and_then(|()| Document::create(&self.disk, &self.layout.session(Area::Sessions, day, &id), session));
         let result = created.map(|mut document| {
             let written = document.take_written();
-            self.index.put(&id, day, &document, written);
+            self.index.put(day, &document, written);
             *opened = Some(Opened { day, document });
         });
         drop(opened);
@@ -221,7 +221,7 @@ impl Inner {
         let was_open = opened.is_some();
         let result = self.open_into(id, &mut opened).map(|opened| {
             let written = opened.document.take_written();
-            self.index.put(id, opened.day, &opened.document, written);
+            self.index.put(opened.day, &opened.document, written);
             Arc::clone(opened.document.session())
         });
         if !was_open {

@@ -158,7 +158,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Object;
     use crate::model::session::Session;
     use crate::store::disk::Disk;
     use crate::store::disk::simulated::SimulatedDisk;
@@ -169,16 +168,7 @@ mod tests {
         let id: SessionId = name.parse().unwrap();
         let slot = cache.slot(&id);
         let path = Path::new("data").join(format!("{name}.json"));
-        let session = Session {
-            session_id: id.clone(),
-            user_name: "x".repeat(bytes),
-            started_at: String::new(),
-            last_updated: String::new(),
-            metadata: Object::new(),
-            messages: Vec::new(),
-            revision: 0,
-            extra: Object::new(),
-        };
+        let session = Session { user_name: "x".repeat(bytes), ..Session::empty(name) };
         let mut opened = slot.lock();
         if opened.is_none() {
             let _ = disk.remove(&path);

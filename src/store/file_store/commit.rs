@@ -154,7 +154,7 @@ impl Inner {
             Ok(opened) => {
                 let results = opened.document.commit(&self.disk, changes);
                 let written = opened.document.take_written();
-                self.index.put(id, opened.day, &opened.document, written);
+                self.index.put(opened.day, &opened.document, written);
                 results
             }
             Err(error) => changes.iter().map(|_| Err(error.again())).collect(),
@@ -192,18 +192,8 @@ mod tests {
 
     /// A slot with a new session.
     fn slot(disk: &SimulatedDisk) -> Slot {
-        let session = Session {
-            session_id: "s".parse().unwrap(),
-            user_name: String::new(),
-            started_at: String::new(),
-            last_updated: String::new(),
-            metadata: Object::new(),
-            messages: Vec::new(),
-            revision: 0,
-            extra: Object::new(),
-        };
         let slot = Slot::default();
-        let document = Document::create(disk, Path::new("data/s.json"), session).unwrap();
+        let document = Document::create(disk, Path::new("data/s.json"), Session::empty("s")).unwrap();
         *slot.lock() = Some(Opened { day: Day::parse("2026-02-09").unwrap(), document });
         slot
     }

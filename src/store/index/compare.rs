@@ -360,14 +360,7 @@ fn read_file(shared: &Shared, area: Area, day: Day, id: &SessionId, known: Optio
         }
     };
     let session = document.session();
-    let row = FileRow {
-        id: id.clone(),
-        area,
-        day,
-        stamp: document.stamp(),
-        revision: session.revision,
-        summary: Some(document.summary().clone()),
-    };
+    let row = FileRow::of(area, day, &document);
     let texts = session.messages.iter().map(|message| text::of_message(message).into_owned()).collect();
     Some(Found { row: Some(row), lines, texts, ..gone })
 }

@@ -2,6 +2,7 @@
 
 use crate::model::session::{SessionId, Summary};
 use crate::store::disk::Stamp;
+use crate::store::document::Document;
 use crate::store::layout::{Area, Day};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
@@ -72,6 +73,20 @@ pub struct FileRow {
     pub revision: u64,
     /// The session's row in lists; `None` for a file that cannot be read, which is not tried again until it changes.
     pub summary: Option<Summary>,
+}
+
+impl FileRow {
+    /// The row of a document as it was read or written.
+    pub fn of(area: Area, day: Day, document: &Document) -> Self {
+        Self {
+            id: document.session().session_id.clone(),
+            area,
+            day,
+            stamp: document.stamp(),
+            revision: document.revision(),
+            summary: Some(document.summary().clone()),
+        }
+    }
 }
 
 /// Where a text of the index stands: in the file's bytes, if it is a message on a line of its own.

@@ -372,12 +372,19 @@ fn joined(notes: Vec<Note>) -> Vec<Note> {
 fn join(before: &mut Note, note: Note) -> Option<Note> {
     match (before, note) {
         (
-            Note::File(old, TextNote::Grown { from, lines, texts, .. }),
-            Note::File(
-                row,
-                TextNote::Grown { before: Some(base), from: next, lines_from, lines: more_lines, texts: more },
-            ),
-        ) if base == old.stamp && next == *from + texts.len() && lines_from == next => {
+            Note::File(old, text),
+            Note::File(row, TextNote::Grown { before, from, lines_from, lines: more_lines, texts: more }),
+        ) if before == old.stamp && lines_from == from => {
+            let (lines, texts) = match text {
+                TextNote::Grown { from: first, lines, texts, .. } if from == *first + texts.len() => (lines, texts),
+                TextNote::Whole { lines, texts } if from == texts.len() => (lines, texts),
+                _ => {
+                    return Some(Note::File(
+                        row,
+                        TextNote::Grown { before, from, lines_from, lines: more_lines, texts: more },
+                    ));
+                }
+            };
             *old = row;
             lines.extend(more_lines);
             texts.extend(more);
@@ -583,11 +590,10 @@ fn put_text(
 ) -> rusqlite::Result<()> {
     let known = known_texts(connection, shared, number)?;
     match text {
+        // A comparison may have met the file first, between its being written and this note.
+        TextNote::Grown { .. } if known.stamp == Some(row.stamp) => {}
         TextNote::Grown { before, from, lines_from, lines, texts } => {
-            let builds_on = if before.is_none() { known.places.is_empty() } else { known.stamp == before };
-            // A new session's head is the first of its texts.
-            let is_new = before.is_none() && from == 0;
-            if !builds_on || (!is_new && known.places.len() != from + 1) {
+            if known.stamp != Some(before) || known.places.len() != from + 1 {
                 changes.push(Change::Read(row.area, row.day, row.id.clone()));
                 return Ok(());
             }
@@ -689,4 +695,53 @@ fn remove_file(
     changes.push(Change::Entry(number, Entry::default()));
     changes.push(Change::Bury(number, known));
     show_winner(connection, area, id, changes, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::query::Term;
+    use crate::model::session::Session;
+    use crate::store::disk::RealDisk;
+    use crate::store::index::database::Database;
+    use crate::store::layout::Layout;
+    use crate::store::text::Needle;
+
+    #[test]
+    fn a_new_file_that_a_comparison_met_before_its_note_is_searched_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        let (database, connection) = Database::open(&layout.index()).unwrap();
+        let memory = load(&connection).unwrap();
+        let shared = Arc::new(Shared::new(&layout, &RealDisk::new(folder.path()), database, memory));
+        let mut worker = Worker::new(Arc::clone(&shared), connection);
+        let session = Session::empty("s");
+        let (area, day, id) = (Area::Sessions, Day::parse("2026-02-09").unwrap(), session.session_id.clone());
+        let stamp = |size| Stamp { inode: 1, size, modified: 0 };
+        let summary = Some(session.summary());
+        let row =
+            |size| FileRow { id: id.clone(), area, day, stamp: stamp(size), revision: size, summary: summary.clone() };
+
+        let (lines, texts) = (Vec::new(), Vec::new());
+        let found = Found { area, day, id: id.clone(), known: None, row: Some(row(1)), lines, texts };
+        worker.take_found(vec![found]).unwrap();
+        let created = TextNote::Whole { lines: Vec::new(), texts: Vec::new() };
+        let said = |before, from, text: &str| TextNote::Grown {
+            before: stamp(before),
+            from,
+            lines_from: from,
+            lines: vec![(9, 9)],
+            texts: vec![text.to_owned()],
+        };
+        let notes = [(1, created), (2, said(1, 0, "hello")), (3, said(2, 1, "again"))];
+        worker.take_notes(notes.map(|(size, text)| Note::File(Box::new(row(size)), text)).into()).unwrap();
+
+        assert!(shared.inbox().wanted.is_empty(), "nothing is to be read");
+        let memory = shared.memory();
+        for word in ["hello", "again"] {
+            let needle = Needle::new(&Term { text: word.into(), is_phrase: false }).unwrap();
+            let docs = memory.pending.find(&needle.lookup()) - &memory.dead;
+            assert_eq!(docs.len(), 1, "{word}");
+        }
+    }
 }
