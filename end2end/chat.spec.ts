@@ -167,6 +167,20 @@ test.describe("a reply", () => {
     await expect(chat.send).toBeFocused();
   });
 
+  test("stays in view at its end when the window becomes another one", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("stream 1500");
+    const conversation = page.getByRole("region", { name: "Conversation" });
+    const fromEnd = () => conversation.evaluate((element) => element.scrollHeight - element.scrollTop - element.clientHeight);
+    await expect.poll(fromEnd).toBeLessThan(5);
+    const { width, height } = page.viewportSize()!;
+    for (const size of [{ width: 360, height }, { width: 360, height: height / 2 }, { width, height }]) {
+      await page.setViewportSize(size);
+      await expect.poll(fromEnd, { message: `${size.width} × ${size.height}` }).toBeLessThan(5);
+    }
+  });
+
   test("that failed says so, keeps its text, and can be tried again", async ({ page, verbatim }) => {
     const chat = new Chat(page);
     await chat.open(`${verbatim.address}/`);

@@ -2,9 +2,14 @@
 //!
 //! It lives as long as the page is open, above the routes, so that going from Chat to Sessions and back loses nothing. A change
 //! of one message notifies that message only; what the list of turns notifies is a change of its shape.
+//!
+//! - `reply`: the reply that streams in; `left_behind`: turns that an earlier page could not save.
+
+mod left_behind;
+mod reply;
 
 use super::journal;
-use super::reply_stream::{self, ReplyRequest, ReplyStream, wait_ms};
+use super::reply_stream::{self, ReplyRequest};
 use super::save_state::{SaveState, Trouble};
 use super::turns::{self, Beginning, PART_TURNS, Row, Turn};
 use crate::api;
@@ -13,16 +18,18 @@ use crate::api::sessions::Loaded;
 use crate::browser;
 use crate::error::{AppError, ErrorCode};
 use crate::model::message::{Message, MessageInput, Modes, Role};
-use crate::model::parts::joined_text;
-use crate::model::reply::{self, Phase, ReplyEvent};
+use crate::model::reply::{Phase, ReplyEvent};
 use crate::model::session::{Kind, SessionId, first_characters};
 use crate::model::{Object, merge_patch, time};
 use chrono::Utc;
+use left_behind::move_to;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
+
+pub use left_behind::left_to_start;
 
 /// Seconds between two automatic saves where the page does not say otherwise.
 const AUTOSAVE_SECONDS: u32 = 5;
@@ -730,122 +737,6 @@ impl SessionManager {
         self.changes.update(|changes| *changes.entry(session_id).or_default() += 1);
     }
 
-    /// Sends turns that an earlier page could not save, and joins a reply that runs.
-    fn take_up_work(self) {
-        let Some(session_id) = self.session_id.get_untracked() else {
-            spawn_local(async move { self.take_up_new().await });
-            return;
-        };
-        let left = journal::unsaved(Some(&session_id));
-        let is_part = self.beginning.with_untracked(|beginning| beginning.earlier > 0);
-        if is_part && left.iter().any(|message| !self.holds(&message.id)) {
-            // It may be saved and be among the turns that are not held, and so may be what it follows.
-            let visit = self.visit();
-            spawn_local(async move {
-                let whole = api::sessions::load(session_id.clone(), None, None).await;
-                if self.visit() == visit {
-                    whole.into_iter().for_each(|whole| self.merge(whole));
-                    self.take_up(&session_id, left, true);
-                }
-            });
-            return;
-        }
-        self.take_up(&session_id, left, false);
-    }
-
-    /// As [`Self::take_up_work`]; `is_late`: after a wait, in which the automatic save may have saved the turns without asking for
-    /// a reply.
-    fn take_up(self, session_id: &SessionId, left: Vec<Message>, is_late: bool) {
-        let mut last = None;
-        for message in left {
-            if self.turn(&message.id).is_none() {
-                last = Some(message.id.clone());
-                self.add_unsaved(message);
-            } else if self.inner.with_value(|inner| inner.dirty.contains(&message.id)) {
-                last = Some(message.id);
-            } else {
-                journal::forget(Some(session_id), &message.id);
-                if is_late && self.last_shown_id().as_ref() == Some(&message.id) {
-                    last = Some(message.id);
-                }
-            }
-        }
-        let running = self.live.get_untracked().and_then(|live| live.reply_id);
-        match (running, last) {
-            (Some(reply_id), _) => self.follow(ReplyRequest::Rest { reply_id, after_seq: 0 }),
-            (None, Some(id)) if !self.is_live() => self.answer(id),
-            (None, _) => {}
-        }
-    }
-
-    /// Goes on with a conversation that an earlier page could not even start. One that another tab has in hand stays there.
-    async fn take_up_new(self) {
-        let visit = self.visit();
-        let Some(turns) = left_to_start().await else { return };
-        if self.visit() != visit || self.session_id.get_untracked().is_some() || !untrack(|| self.is_empty()) {
-            return;
-        }
-        let last = turns.last().map(|turn| turn.id.clone());
-        for turn in turns {
-            self.add_unsaved(turn);
-        }
-        if let Some(id) = last {
-            self.answer(id);
-        }
-    }
-
-    /// Asks for the reply to a turn that is not known to be saved.
-    fn answer(self, id: String) {
-        let errand = self.errand();
-        self.live.set(Some(LiveReply::default()));
-        self.notice.set(None);
-        self.inner.update_value(|inner| inner.stop_wanted = false);
-        if !self.save_state.read_untracked().is_trouble() {
-            self.save_state.set(SaveState::Saving);
-        }
-        spawn_local(async move {
-            let Some(session_id) = self.started(errand).await else { return };
-            let Some(message) = self.turn(&id).map(|turn| turn.message.get_untracked()) else { return };
-            self.follow(ReplyRequest::Answer {
-                session_id,
-                id: message.id.clone(),
-                parent_id: message.parent_id.clone(),
-                modes: message.modes().unwrap_or_default(),
-                content: message.content,
-            });
-        });
-    }
-
-    /// The session's id; starts it first where it is not. `None` when nobody waits for the reply any longer, or when the
-    /// server refuses.
-    async fn started(self, errand: Errand) -> Option<SessionId> {
-        for attempt in 0.. {
-            if let Some(session_id) = self.session_id.get_untracked() {
-                return Some(session_id);
-            }
-            let answer = self.start().await;
-            if self.errand() != errand {
-                return None;
-            }
-            match answer {
-                Ok(session_id) => return Some(session_id),
-                Err(error) => {
-                    self.not_saved(&error);
-                    if Trouble::passing(&error).is_none() {
-                        self.live.set(None);
-                        return None;
-                    }
-                    self.reconnecting();
-                }
-            }
-            browser::sleep_or_online(wait_ms(attempt)).await;
-            if self.errand() != errand {
-                return None;
-            }
-        }
-        None
-    }
-
     /// Starts the session in hand. One that is no longer in hand when the server answers gets its turns all the same.
     async fn start(self) -> Result<SessionId, AppError> {
         let visit = self.visit();
@@ -868,279 +759,6 @@ impl SessionManager {
         self.metadata.set(metadata);
         self.session_id.set(Some(started.clone()));
         Ok(started)
-    }
-
-    /// Saves the turns of sessions that are not in hand, which an earlier page or visit could not save.
-    async fn save_all_left_behind(self) {
-        for session_id in journal::sessions() {
-            let is_held = self.session_id.with_untracked(|held| held.as_ref() == Some(&session_id));
-            if is_held || self.inner.with_value(|inner| inner.refused.contains(&session_id)) {
-                continue;
-            }
-            if let Err(error) = self.save_left_behind(&session_id).await {
-                if Trouble::passing(&error).is_some() {
-                    return;
-                }
-                self.inner.update_value(|inner| inner.refused.push(session_id));
-            }
-        }
-    }
-
-    async fn save_left_behind(self, session_id: &SessionId) -> Result<(), AppError> {
-        let left = journal::unsaved(Some(session_id));
-        if left.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<String> = left.iter().map(|message| message.id.clone()).collect();
-        let messages = left.into_iter().map(MessageInput::from).collect();
-        api::sessions::save(session_id.clone(), messages, None, None, None).await?;
-        ids.iter().for_each(|id| journal::forget(Some(session_id), id));
-        self.changed(session_id);
-        Ok(())
-    }
-
-    fn follow(self, request: ReplyRequest) {
-        let errand = self.errand();
-        if !self.is_live() {
-            self.live.set(Some(LiveReply::default()));
-        }
-        spawn_local(async move { self.follow_to_the_end(errand, request).await });
-    }
-
-    async fn follow_to_the_end(self, errand: Errand, mut request: ReplyRequest) {
-        let mut attempt = 0;
-        loop {
-            match ReplyStream::open(&request).await {
-                Ok(mut stream) => {
-                    while let Some(event) = stream.next().await {
-                        if self.errand() != errand {
-                            return;
-                        }
-                        attempt = 0;
-                        match (&event, &mut request) {
-                            (ReplyEvent::Started { reply_id, .. }, _) => {
-                                request = ReplyRequest::Rest { reply_id: reply_id.clone(), after_seq: 0 };
-                            }
-                            (_, ReplyRequest::Rest { after_seq, .. }) if event.seq() <= *after_seq => continue,
-                            (_, ReplyRequest::Rest { after_seq, .. }) => *after_seq = event.seq(),
-                            _ => {}
-                        }
-                        let is_last = event.is_last();
-                        self.take(event);
-                        if is_last {
-                            return;
-                        }
-                    }
-                    if self.errand() != errand {
-                        return;
-                    }
-                    self.reconnecting();
-                }
-                Err(error) => {
-                    if self.errand() != errand {
-                        return;
-                    }
-                    match self.refused(&request, error) {
-                        AfterRefusal::Ask(other) => {
-                            request = other;
-                            continue;
-                        }
-                        AfterRefusal::Wait => {}
-                        AfterRefusal::GiveUp => return,
-                    }
-                }
-            }
-            browser::sleep_or_online(wait_ms(attempt)).await;
-            attempt = attempt.saturating_add(1);
-            if self.errand() != errand {
-                return;
-            }
-            self.save().await;
-            if self.errand() != errand {
-                return;
-            }
-        }
-    }
-
-    fn reconnecting(&self) {
-        self.live.update(|live| {
-            if let Some(live) = live {
-                live.reconnecting = true;
-            }
-        });
-    }
-
-    fn refused(self, request: &ReplyRequest, error: AppError) -> AfterRefusal {
-        if let Some(reply_id) = error.reply_id {
-            // What was said is not saved by a refused request; it stays to be saved while the other reply is followed.
-            return AfterRefusal::Ask(ReplyRequest::Rest { reply_id, after_seq: 0 });
-        }
-        if Trouble::passing(&error).is_some() {
-            self.reconnecting();
-            if let ReplyRequest::Answer { .. } = request {
-                self.not_saved(&error);
-            }
-            return AfterRefusal::Wait;
-        }
-        self.live.set(None);
-        let parent = match request {
-            ReplyRequest::Answer { id, .. } => Some(id.clone()),
-            ReplyRequest::Again { parent_id, .. } => Some(parent_id.clone()),
-            ReplyRequest::Rest { .. } => None,
-        };
-        match (error.code, request) {
-            // The reply is complete, or was folded into its session when the server came back.
-            (ErrorCode::NotFound, ReplyRequest::Rest { .. }) => {
-                self.inner.update_value(|inner| inner.revision = None);
-                self.catch_up();
-            }
-            (ErrorCode::SessionDeleted, _) => {
-                self.save_state.set(SaveState::Failed);
-                self.say_deleted();
-            }
-            (code, _) => {
-                match (code, request) {
-                    // The server keeps the message before it looks for an assistant.
-                    (ErrorCode::AssistantUnreachable, ReplyRequest::Answer { id, .. }) => {
-                        self.mark_saved(std::slice::from_ref(id));
-                        self.inner.update_value(|inner| inner.revision = None);
-                        self.tell_of_change();
-                    }
-                    (_, ReplyRequest::Answer { .. }) => self.save_state.set(SaveState::Failed),
-                    _ => {}
-                }
-                self.notice.set(Some(Notice { text: error.message, remedy: parent.map(Remedy::TryAgain) }));
-            }
-        }
-        AfterRefusal::GiveUp
-    }
-
-    fn take(self, event: ReplyEvent) {
-        match event {
-            ReplyEvent::Started { reply_id, message_id, parent_id, model, left_out } => {
-                self.begin_turn(&reply_id, &message_id, parent_id, &model, left_out);
-            }
-            ReplyEvent::Progress { phase, fraction, .. } => self.live.update(|live| {
-                if let Some(live) = live {
-                    live.phase = Some((phase, fraction));
-                    live.reconnecting = false;
-                }
-            }),
-            ReplyEvent::Done { message, revision, .. } => {
-                self.apply_waiting();
-                self.live.set(None);
-                let id = message.id.clone();
-                match self.turn(&id) {
-                    Some(turn) => {
-                        turn.message.set(*message);
-                        // Versions and what the model no longer sees hang on the finished message.
-                        self.turns.notify();
-                    }
-                    None => self.begin_own(*message),
-                }
-                self.leaf.set(Some(id));
-                self.inner.update_value(|inner| {
-                    inner.revision = Some(revision);
-                    // Whatever is merged from now on is of this revision or a later one, and knows them.
-                    inner.own.retain(|id| inner.dirty.contains(id));
-                });
-                self.mark_saved(&[]);
-                self.tell_of_change();
-            }
-            ReplyEvent::Failed { code, message, .. } => {
-                self.apply_waiting();
-                if let Some(turn) = self.live_turn() {
-                    turn.message.update(|reply| {
-                        reply.metadata.insert("error".into(), code.into());
-                        reply.metadata.insert("error_message".into(), message.into());
-                    });
-                } else {
-                    self.notice.set(Some(Notice { text: message, remedy: None }));
-                }
-                self.live.set(None);
-                self.inner.update_value(|inner| inner.revision = None);
-                self.tell_others();
-                self.catch_up();
-            }
-            piece => {
-                let ask = self.inner.try_update_value(|inner| {
-                    inner.events.push_back(piece);
-                    !std::mem::replace(&mut inner.frame_asked, true)
-                });
-                if browser::is_hidden() {
-                    // No frames come while the page is hidden.
-                    self.apply_waiting();
-                } else if ask == Some(true) {
-                    request_animation_frame(move || self.apply_waiting());
-                }
-            }
-        }
-    }
-
-    fn live_turn(&self) -> Option<Turn> {
-        let id = self.live.with_untracked(|live| live.as_ref()?.message_id.clone())?;
-        self.turn(&id)
-    }
-
-    fn begin_turn(self, reply_id: &str, id: &str, parent_id: Option<String>, model: &str, left_out: usize) {
-        let parent_id = parent_id.or_else(|| self.last_shown_id());
-        let mut metadata = object(json!({"model": model, "reply_id": reply_id, "modes": self.modes.get_untracked()}));
-        if left_out > 0 {
-            metadata.insert("left_out".into(), left_out.into());
-        }
-        let message = Message {
-            id: id.to_owned(),
-            parent_id: parent_id.clone(),
-            role: Role::Assistant,
-            content: String::new(),
-            timestamp: time::format(Utc::now()),
-            metadata,
-            parts: Some(Vec::new()),
-            rev: 0,
-            extra: Object::new(),
-        };
-        self.inner.update_value(|inner| inner.events.clear());
-        match self.turn(id) {
-            Some(turn) => turn.message.set(message),
-            None => self.begin_own(message),
-        }
-        self.live.set(Some(LiveReply {
-            reply_id: Some(reply_id.to_owned()),
-            message_id: Some(id.to_owned()),
-            ..LiveReply::default()
-        }));
-        self.leaf.set(Some(id.to_owned()));
-        if let Some(parent_id) = parent_id {
-            // The server keeps the message before the reply begins.
-            self.mark_saved(&[parent_id]);
-        }
-        self.tell_of_change();
-        if self.inner.try_update_value(|inner| std::mem::take(&mut inner.stop_wanted)) == Some(true) {
-            self.stop();
-        }
-    }
-
-    fn apply_waiting(self) {
-        let events = self.inner.try_update_value(|inner| {
-            inner.frame_asked = false;
-            std::mem::take(&mut inner.events)
-        });
-        let Some(events) = events.filter(|events| !events.is_empty()) else { return };
-        let Some(turn) = self.live_turn() else { return };
-        turn.message.update(|message| {
-            let parts = message.parts.get_or_insert_default();
-            events.iter().for_each(|event| reply::apply(parts, event));
-            message.content = joined_text(parts);
-        });
-        if self.live.with_untracked(|live| live.as_ref().is_some_and(|live| live.phase.is_some() || live.reconnecting))
-        {
-            self.live.update(|live| {
-                if let Some(live) = live {
-                    live.phase = None;
-                    live.reconnecting = false;
-                }
-            });
-        }
     }
 
     fn merge(self, loaded: Loaded) {
@@ -1234,46 +852,11 @@ fn tell_tabs_of(session_id: &SessionId) {
     }
 }
 
-/// The oldest conversation that could not be started and that no other tab has in hand; it is this tab's now.
-pub async fn left_to_start() -> Option<Vec<Message>> {
-    for first in journal::unsaved(None) {
-        // What another tab had in hand may have been sent meanwhile.
-        if !journal::claim(&first.id).await || !journal::keeps(None, &first.id) {
-            continue;
-        }
-        let mut turns = vec![first];
-        for message in journal::unsaved(None) {
-            let follows = message.parent_id.as_ref().is_some_and(|id| turns.iter().any(|turn| turn.id == *id));
-            if follows && journal::claim(&message.id).await {
-                turns.push(message);
-            }
-        }
-        return Some(turns);
-    }
-    None
-}
-
-/// Notes that unsaved turns belong to a session that was just started.
-fn move_to(session_id: &SessionId, messages: &[Message]) {
-    for message in messages {
-        if journal::keep(Some(session_id), message) {
-            journal::forget(None, &message.id);
-        }
-    }
-}
-
 /// The first line of a message, cut to fit a heading.
 pub fn title_of(content: &str) -> String {
     let line = content.trim().lines().next().unwrap_or_default();
     let cut = first_characters(line, TITLE_CHARACTERS);
     if cut.len() < line.len() { format!("{}…", cut.trim_end()) } else { cut.to_owned() }
-}
-
-/// What to do when a request for a reply was refused.
-enum AfterRefusal {
-    Ask(ReplyRequest),
-    Wait,
-    GiveUp,
 }
 
 fn object(value: Value) -> Object {

@@ -113,6 +113,11 @@ impl Reading {
             let first = self.places.with(|places| places.earlier) + self.held_on_page().start;
             manager.need_from(first);
         });
+        Effect::new(move |_| {
+            // In a narrower window, or above a keyboard that comes up, the end is elsewhere.
+            let resized = window_event_listener(leptos::ev::resize, move |_| self.settle_soon());
+            on_cleanup(move || resized.remove());
+        });
     }
 
     /// The blocks that are on the page.
