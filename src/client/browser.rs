@@ -4,6 +4,7 @@ use crate::error::{AppError, ErrorCode};
 use js_sys::{Reflect, Uint8Array};
 use leptos::ev;
 use leptos::prelude::{document, window};
+use leptos::text_prop::TextProp;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use wasm_bindgen::closure::Closure;
@@ -32,6 +33,11 @@ pub enum TimeStyle {
 /// Milliseconds since 1970.
 pub fn now_ms() -> f64 {
     js_sys::Date::now()
+}
+
+/// The title of the page at hand, which follows what `text` reads.
+pub fn title(text: impl Fn() -> String + Send + Sync + 'static) -> TextProp {
+    text.into()
 }
 
 /// A text as `document.title` takes it: as it is.

@@ -3,6 +3,7 @@
 
 use crate::error::{AppError, ErrorCode};
 use leptos::prelude::use_context;
+use leptos::text_prop::TextProp;
 use leptos::web_sys;
 
 /// How a moment is written for a person.
@@ -17,6 +18,12 @@ pub enum TimeStyle {
 /// Milliseconds since 1970; there is no clock in a view on the server.
 pub fn now_ms() -> f64 {
     0.0
+}
+
+/// The title of the page at hand, read now. `leptos_meta` reads titles when the page is otherwise done, and by then the thread may
+/// hold another request's signals, so that a title read there would be the other page's or end in a panic.
+pub fn title(text: impl Fn() -> String) -> TextProp {
+    text().into()
 }
 
 /// A text as it is written into a page's `<title>`.

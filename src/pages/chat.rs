@@ -307,13 +307,14 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
     });
     let (query, recent) = recent_sessions(manager, is_browsing);
     let failed = Memo::new(move |_| failure.get());
+    let title = browser::title(move || match &*failed.read() {
+        Some(error) if is_missing(error) => "Not found".to_owned(),
+        Some(_) => "Cannot be opened".to_owned(),
+        None => manager.title(),
+    });
 
     view! {
-        <Title text=move || match &*failed.read() {
-            Some(error) if is_missing(error) => "Not found".to_owned(),
-            Some(_) => "Cannot be opened".to_owned(),
-            None => manager.title(),
-        }/>
+        <Title text=title/>
         <main class="chat" id="main">
             <div class="chat__head">
                 <div class="chat__names">

@@ -4,6 +4,8 @@ use crate::support::{TestApp, post_request, text};
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
+use serde_json::json;
+use std::sync::Arc;
 
 async fn with(app: &TestApp, headers: &[(&str, &str)]) -> Response {
     let mut request = Request::builder().method("POST").uri("/api/sessions/list");
@@ -94,10 +96,11 @@ async fn what_stands_in_a_session_or_an_address_is_never_markup() {
     let app = TestApp::new();
     let id = app.start().await;
     let evil = "</title></script><script>alert(1)</script><img src=x onerror=alert(1)>";
-    let message = serde_json::json!({"id":"m","role":"user","content":evil});
-    let reply = serde_json::json!({"id":"n","role":"assistant","content":format!("{evil} [x](javascript:alert(1)) 🛠️ t(<b>)"),
+    let message = json!({"id":"m","role":"user","content":evil});
+    let reply = json!({"id":"n","role":"assistant","content":format!("{evil} [x](javascript:alert(1)) 🛠️ t(<b>)"),
         "metadata":{"model":evil,"modes":{"commander":true}}});
-    let save = serde_json::json!({"session_id":id,"user_name":evil,"metadata":{"title":evil,"tags":[evil]},"messages":[message, reply]});
+    let save =
+        json!({"session_id":id,"user_name":evil,"metadata":{"title":evil,"tags":[evil]},"messages":[message, reply]});
     app.ok("/api/sessions/save", save).await;
     for path in [
         format!("/chat/{id}"),
@@ -115,5 +118,30 @@ async fn what_stands_in_a_session_or_an_address_is_never_markup() {
             assert_eq!(found, None, "{path} holds {markup}");
         }
         assert!(!html.contains("href=\"javascript:"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pages_made_at_the_same_time_have_each_its_own_title() {
+    let app = Arc::new(TestApp::new());
+    let mut ids = Vec::new();
+    for number in 0..8 {
+        let id = app.start().await;
+        app.ok("/api/sessions/save", json!({"session_id":id,"metadata":{"title":format!("Talk {number}")}})).await;
+        ids.push(id);
+    }
+    let readers: Vec<_> = (0..ids.len())
+        .map(|number| {
+            let (app, path) = (app.clone(), format!("/chat/{}", ids[number]));
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    let page = text(app.get(&path).await).await;
+                    assert!(page.contains(&format!("<title>Talk {number} · Verbatim</title>")), "{page}");
+                }
+            })
+        })
+        .collect();
+    for reader in readers {
+        reader.await.unwrap();
     }
 }
