@@ -294,6 +294,12 @@ async fn compare(store: &FileStore, data: &Path, queries: &[String]) {
                 assert!(query.terms.iter().any(is_wanted), "{text}: {marked}");
             }
         }
+        // Behind a short page hits are only counted, as far as that is cheap.
+        let short = store.list(&ListRequest { limit: 2, ..request(text) }).await.unwrap();
+        assert_eq!(ids(&short), wanted[..wanted.len().min(2)], "{text}");
+        assert_eq!(short.next_cursor.is_some(), wanted.len() > 2, "{text}");
+        let (count, all) = (short.filtered_sessions, wanted.len() as u64);
+        assert!(if short.filtered_is_lower_bound { count <= all } else { count == all }, "{text}: {count} of {all}");
         let best = store.list(&ListRequest { sort: Sort::Best, ..request(text) }).await.unwrap();
         assert_eq!(ids(&best).into_iter().collect::<HashSet<_>>(), wanted.into_iter().collect(), "{text}");
     }

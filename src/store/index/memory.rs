@@ -188,6 +188,11 @@ impl Memory {
         self.counts.add(&entry, 1);
     }
 
+    /// How many numbers were given to files; those that are gone keep theirs.
+    pub fn numbers(&self) -> usize {
+        self.entries.len()
+    }
+
     /// All files by number, with those that are gone.
     pub fn entries(&self) -> impl Iterator<Item = (Number, &Entry)> {
         (0..).zip(&self.entries)

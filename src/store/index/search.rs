@@ -20,7 +20,7 @@ use rusqlite::{Connection, params};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 
-/// Up to this number hits are counted exactly.
+/// Up to this number hits are counted by reading texts.
 const COUNTED: usize = 1_000;
 
 /// How many of the newest hits are ranked when the best are wanted first.
@@ -29,7 +29,7 @@ const RANKED: usize = 2_000;
 /// How many candidates are read in one go: for a page, at most and at least, and to count.
 const READ_AT_ONCE: usize = 128;
 const FEWEST_AT_ONCE: usize = 16;
-const COUNTED_AT_ONCE: usize = 64;
+const READ_AT_ONCE_TO_COUNT: usize = 32;
 
 /// How many texts are read at most to count hits beyond the page, where tokens are not proof enough.
 const READ_TO_COUNT: usize = 100;
@@ -212,16 +212,19 @@ impl HitPlace {
 }
 
 /// A set of files by number.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Files(Vec<u64>);
 
 impl Files {
+    /// None of the files that are known. One that is not known cannot be inserted, and is no candidate.
+    fn none_of(memory: &Memory) -> Self {
+        Self(vec![0; memory.numbers().div_ceil(64)])
+    }
+
     fn insert(&mut self, number: Number) {
-        let word = number as usize / 64;
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
+        if let Some(word) = self.0.get_mut(number as usize / 64) {
+            *word |= 1 << (number % 64);
         }
-        self.0[word] |= 1 << (number % 64);
     }
 
     fn contains(&self, number: Number) -> bool {
@@ -234,7 +237,6 @@ impl Files {
 
     /// Leaves those that are in both.
     fn keep(&mut self, others: &Files) {
-        self.0.truncate(others.0.len());
         self.0.iter_mut().zip(&others.0).for_each(|(word, other)| *word &= other);
     }
 
@@ -282,6 +284,8 @@ type InOrder = (i64, Reverse<Number>);
 struct Step {
     /// How many.
     most: usize,
+    /// How many of which something has to be read.
+    most_read: usize,
     /// Whether the hits among them are shown.
     is_for_page: bool,
 }
@@ -295,11 +299,6 @@ struct Decided {
 }
 
 impl Candidates {
-    /// Whether no text has to be read to know the hits.
-    fn is_exact(&self) -> bool {
-        self.terms.iter().chain(&self.without).all(|wanted| wanted.is_exact)
-    }
-
     /// Whether a candidate is known to be a hit without reading any text.
     fn is_sure(&self, number: Number) -> bool {
         self.terms.iter().all(|wanted| wanted.is_exact || wanted.sure.contains(number))
@@ -312,6 +311,15 @@ impl Candidates {
         self.heap.retain(|place| *place < last);
     }
 
+    /// Takes out those that are known to be hits, and counts them.
+    fn take_sure(&mut self) -> usize {
+        let mut heap = std::mem::take(&mut self.heap);
+        let before = heap.len();
+        heap.retain(|place| !self.is_sure(place.1.0));
+        self.heap = heap;
+        before - self.heap.len()
+    }
+
     /// Takes the next ones.
     fn take(&mut self, most: usize) -> Vec<InOrder> {
         std::iter::from_fn(|| self.heap.pop()).take(most).collect()
@@ -319,21 +327,27 @@ impl Candidates {
 
     /// Takes the next ones and decides whether they are hits; texts are read only where that has to be.
     fn read_next(&mut self, reader: &Reader<'_>, step: &Step) -> rusqlite::Result<Vec<Decided>> {
-        let mut decided = Vec::with_capacity(step.most);
-        for place in self.take(step.most) {
+        let mut found = Vec::new();
+        let mut to_read = Vec::new();
+        while found.len() < step.most && to_read.len() < step.most_read {
+            let Some(place) = self.heap.pop() else { break };
             let is_hit = self.is_sure(place.1.0);
-            let session = if is_hit && !step.is_for_page { None } else { reader.session(place.1.0)? };
-            decided.push((Decided { place, is_hit, row: None }, session));
-        }
-        reading::for_each(&mut decided, |(decided, session)| {
-            let Some(session) = session else { return };
-            decided.is_hit = decided.is_hit || session.is_hit(self);
-            if decided.is_hit && step.is_for_page {
-                decided.row = session.row(&self.terms);
+            if step.is_for_page || !is_hit {
+                to_read.extend(reader.session(place.1.0)?.map(|session| (found.len(), session, None)));
             }
+            found.push(Decided { place, is_hit, row: None });
+        }
+        reading::for_each(&mut to_read, |(position, session, read)| {
+            let is_hit = found[*position].is_hit || session.is_hit(self);
+            *read = Some((is_hit, if is_hit && step.is_for_page { session.row(&self.terms) } else { None }));
             session.let_go();
         });
-        Ok(decided.into_iter().map(|(decided, _)| decided).collect())
+        for (position, _, read) in to_read {
+            if let Some((is_hit, row)) = read {
+                (found[position].is_hit, found[position].row) = (is_hit, row);
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -348,7 +362,7 @@ fn find_candidates(connection: &Connection, memory: &Memory, asked: &Asked<'_>) 
     let (terms, without) = (wanted(&asked.query.terms)?, wanted(&asked.query.without)?);
     let mut conditions: Vec<(bool, Test)> = Vec::new();
     for Filter { is_negated, condition } in &asked.query.filters {
-        conditions.push((*is_negated, holds(connection, condition, asked.utc_offset_minutes)?));
+        conditions.push((*is_negated, holds(connection, memory, condition, asked.utc_offset_minutes)?));
     }
     let trashed = if asked.query.is_for_trash() { flags::TRASHED } else { 0 };
     let kind = asked.kind.map(|kind| if kind == Kind::Voice { flags::VOICE } else { 0 });
@@ -375,7 +389,7 @@ fn find_candidates(connection: &Connection, memory: &Memory, asked: &Asked<'_>) 
             files.iter().for_each(|number| consider(number, &memory.entry(number)));
         }
         None => {
-            let mut without = Files::default();
+            let mut without = Files::none_of(memory);
             certain.for_each(|files| files.iter().for_each(|number| without.insert(number)));
             let entries = memory.entries().filter(|(number, _)| !without.contains(*number));
             entries.for_each(|(number, entry)| consider(number, entry));
@@ -396,20 +410,12 @@ fn find_texts(connection: &Connection, memory: &Memory, term: &Term, needle: Nee
         Ok(docs - &memory.dead)
     };
     let add_files_of = |docs: &RoaringBitmap, files: &mut Files| {
-        let mut last = Number::MAX;
-        docs.iter().for_each(|doc| {
-            let owner = memory.owner(doc);
-            // The texts of a session mostly follow each other.
-            if owner != last && owner != Number::MAX {
-                files.insert(owner);
-            }
-            last = owner;
-        });
+        docs.iter().for_each(|doc| files.insert(memory.owner(doc)));
     };
     let is_exact = needle.is_exact();
     let docs = find(&needle.lookup())?;
-    let mut sure = Files::default();
-    let mut files = Files::default();
+    let mut sure = Files::none_of(memory);
+    let mut files = sure.clone();
     match needle.word() {
         Some(word) if !is_exact => {
             // What has the word has all of its letters: of those texts the sessions are known already.
@@ -438,7 +444,12 @@ fn find_texts(connection: &Connection, memory: &Memory, term: &Term, needle: Nee
 }
 
 /// What decides whether a condition holds for a file.
-fn holds(connection: &Connection, condition: &Condition, utc_offset_minutes: i32) -> rusqlite::Result<Test> {
+fn holds(
+    connection: &Connection,
+    memory: &Memory,
+    condition: &Condition,
+    utc_offset_minutes: i32,
+) -> rusqlite::Result<Test> {
     let flag = |flag: u16| -> Test { Box::new(move |_, entry| entry.has(flag)) };
     Ok(match condition {
         Condition::Kind(Kind::Voice) => flag(flags::VOICE),
@@ -450,9 +461,9 @@ fn holds(connection: &Connection, condition: &Condition, utc_offset_minutes: i32
         Condition::Is(State::Trashed) => flag(flags::TRASHED),
         Condition::Has(Feature::Error) => flag(flags::ERROR),
         Condition::Has(Feature::Tool) => flag(flags::TOOL),
-        Condition::Tool(name) => facet(connection, memory::FACET_TOOL, name)?,
-        Condition::Tag(name) => facet(connection, memory::FACET_TAG, name)?,
-        Condition::User(name) => facet(connection, memory::FACET_USER, name)?,
+        Condition::Tool(name) => facet(connection, memory, memory::FACET_TOOL, name)?,
+        Condition::Tag(name) => facet(connection, memory, memory::FACET_TAG, name)?,
+        Condition::User(name) => facet(connection, memory, memory::FACET_USER, name)?,
         Condition::Before(day) => {
             let begin = begin_of(*day, utc_offset_minutes);
             Box::new(move |_, entry| entry.started < begin)
@@ -471,12 +482,12 @@ fn begin_of(day: NaiveDate, utc_offset_minutes: i32) -> i64 {
     midnight.checked_sub_signed(offset).unwrap_or(midnight).timestamp_micros()
 }
 
-fn facet(connection: &Connection, facet: i64, name: &Name) -> rusqlite::Result<Test> {
+fn facet(connection: &Connection, memory: &Memory, facet: i64, name: &Name) -> rusqlite::Result<Test> {
     let value = text::fold(&name.text);
     let end = if name.is_whole { value.clone() } else { format!("{value}\u{10FFFF}") };
     let mut statement =
         connection.prepare_cached("SELECT number FROM facet WHERE name = ?1 AND value >= ?2 AND value <= ?3")?;
-    let mut files = Files::default();
+    let mut files = Files::none_of(memory);
     for number in statement.query_map(params![facet, value, end], |row| row.get(0))? {
         files.insert(number?);
     }
@@ -509,7 +520,6 @@ fn search(shared: &Shared, request: &ListRequest, listing: &mut Listing) -> Resu
     shared.database.read_snapshot(|connection| {
         let mut candidates = find_candidates(connection, &shared.memory(), &asked)?;
         let total = candidates.heap.len();
-        let is_exact = candidates.is_exact();
         if let Some(after) = &after {
             candidates.skip_to(after);
         }
@@ -518,20 +528,18 @@ fn search(shared: &Shared, request: &ListRequest, listing: &mut Listing) -> Resu
         // The last session that is shown, and the last one that was looked at for the page.
         let (mut shown, mut looked_at) = (None, None);
         let mut has_more = false;
-        let mut read_for_page = 0;
-        loop {
-            let missing = request.limit - listing.sessions.len();
-            let step = match (request.offset - passed, missing) {
-                (0, 0) if has_more && (is_exact || after.is_some() || count >= COUNTED) => break,
-                (0, 0) => Step { most: COUNTED_AT_ONCE, is_for_page: false },
-                (0, missing) => Step { most: missing.clamp(FEWEST_AT_ONCE, READ_AT_ONCE), is_for_page: true },
-                (to_pass, _) => Step { most: to_pass.min(READ_AT_ONCE), is_for_page: false },
-            };
-            let most_read = if missing == 0 && has_more { read_for_page + READ_TO_COUNT } else { MOST_READ };
-            if reader.read() >= most_read && candidates.heap.peek().is_some_and(|next| !candidates.is_sure(next.1.0)) {
+        while listing.sessions.len() < request.limit {
+            if reader.read() >= MOST_READ && candidates.heap.peek().is_some_and(|next| !candidates.is_sure(next.1.0)) {
                 has_more = true;
                 break;
             }
+            let step = match request.offset - passed {
+                0 => {
+                    let most = (request.limit - listing.sessions.len()).clamp(FEWEST_AT_ONCE, READ_AT_ONCE);
+                    Step { most, most_read: most, is_for_page: true }
+                }
+                to_pass => Step { most: to_pass, most_read: READ_AT_ONCE, is_for_page: false },
+            };
             let found = candidates.read_next(&reader, &step)?;
             if found.is_empty() {
                 break;
@@ -554,14 +562,27 @@ fn search(shared: &Shared, request: &ListRequest, listing: &mut Listing) -> Resu
                     shown = Some(place);
                 }
             }
-            if missing > 0 {
-                read_for_page = reader.read();
+        }
+        let read_for_page = reader.read();
+        let sure = candidates.take_sure();
+        count += sure;
+        has_more |= sure > 0;
+        // Whether there is another page has to be known; the count only as far as it is cheap.
+        while !candidates.heap.is_empty()
+            && (!has_more || (after.is_none() && count < COUNTED && reader.read() < read_for_page + READ_TO_COUNT))
+        {
+            if reader.read() >= MOST_READ {
+                has_more = true;
+                break;
             }
+            let step = Step { most: READ_AT_ONCE_TO_COUNT, most_read: READ_AT_ONCE_TO_COUNT, is_for_page: false };
+            let hits = candidates.read_next(&reader, &step)?.iter().filter(|found| found.is_hit).count();
+            count += hits;
+            has_more |= hits > 0;
         }
         tracing::debug!(candidates = total, texts = reader.read(), for_page = read_for_page, "searched");
         (listing.filtered_sessions, listing.filtered_is_lower_bound) = match &after {
             Some(after) => (after.filtered, after.is_bound),
-            None if is_exact => (total as u64, false),
             None => (count as u64, !candidates.heap.is_empty()),
         };
         // A page that is not full goes on where the looking ended.
@@ -592,8 +613,6 @@ fn search_best(
             let memory = shared.memory();
             (find_candidates(connection, &memory, asked)?, memory.counts.sessions as f64)
         };
-        let total = candidates.heap.len();
-        let is_exact = candidates.is_exact();
         let rarity: Vec<f64> =
             candidates.terms.iter().map(|wanted| (1.0 + present / (1.0 + wanted.files.len() as f64)).ln()).collect();
         let reader = Reader::new(shared, connection);
@@ -630,8 +649,8 @@ fn search_best(
         if end < ranked.len() {
             listing.next_cursor = Some(format!("b{end}"));
         }
-        listing.filtered_sessions = if is_exact { total } else { ranked.len() } as u64;
-        listing.filtered_is_lower_bound = !is_exact && !candidates.heap.is_empty();
+        listing.filtered_sessions = (ranked.len() + candidates.take_sure()) as u64;
+        listing.filtered_is_lower_bound = !candidates.heap.is_empty();
         Ok(())
     })?;
     Ok(())
@@ -649,8 +668,9 @@ pub fn find(
         let mut candidates = find_candidates(connection, &shared.memory(), &asked)?;
         let reader = Reader::new(shared, connection);
         let mut numbers = Vec::with_capacity(candidates.heap.len());
+        let step = Step { most: usize::MAX, most_read: READ_AT_ONCE, is_for_page: false };
         loop {
-            let found = candidates.read_next(&reader, &Step { most: READ_AT_ONCE, is_for_page: false })?;
+            let found = candidates.read_next(&reader, &step)?;
             if found.is_empty() {
                 return database::ids(connection, &numbers);
             }
