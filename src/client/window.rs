@@ -9,7 +9,7 @@ use std::ops::Range;
 pub const BLOCK_TURNS: usize = 2;
 
 /// Turns that are on the page at first.
-const TURNS_AT_FIRST: usize = 60;
+const TURNS_AT_FIRST: usize = 30;
 
 /// Blocks that are on the page at most …
 const MOST_BLOCKS: usize = 80;
