@@ -12,7 +12,7 @@ use verbatim::model::parts::Part;
 use verbatim::model::query::{Condition, Feature, Mode, Name, Query, State, Term};
 use verbatim::model::session::{Session, SessionId};
 use verbatim::model::{Object, time};
-use verbatim::store::{FileStore, ListRequest, Listing, NewSession, Save, SessionStore, Sort};
+use verbatim::store::{FileStore, ListRequest, Listing, NewSession, Save, SessionStore, Sort, StoreError};
 use verbatim_corpus::{Corpus, Random};
 
 const SESSIONS: u64 = 250;
@@ -427,6 +427,51 @@ async fn pages_of_a_search_are_its_hits_in_order() {
         assert_eq!(paged, ids(&all), "{text} {sort:?}");
         let offset = store.list(&ListRequest { sort, limit: 5, offset: 9, ..request(text) }).await.unwrap();
         assert_eq!(ids(&offset), ids(&all)[9..14], "{text} {sort:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_the_best_go_on_where_they_ended_whatever_comes_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    let add = async |name: &str, times: usize| {
+        let id: SessionId = name.parse().unwrap();
+        let new = NewSession {
+            session_id: id.clone(),
+            user_name: "User".into(),
+            started_at: later(),
+            metadata: Object::new(),
+        };
+        store.create(new).await.unwrap();
+        let messages = json!([{"id": "u", "role": "user", "content": "river ".repeat(times)}]);
+        store.save(&id, save(messages, json!({}))).await.unwrap();
+    };
+    for (name, times) in [("fourth", 1), ("third", 2), ("second", 3), ("first", 4)] {
+        add(name, times).await;
+    }
+    let page = async |cursor| {
+        let best = ListRequest { sort: Sort::Best, limit: 2, cursor, ..request("river") };
+        let page = store.list(&best).await.unwrap();
+        (ids(&page).iter().map(ToString::to_string).collect::<Vec<_>>(), page.next_cursor)
+    };
+    let (names, cursor) = page(None).await;
+    assert_eq!(names, ["first", "second"]);
+    add("better", 9).await;
+    assert_eq!(page(cursor.clone()).await, (vec!["third".to_owned(), "fourth".to_owned()], None));
+    store.delete(&"first".parse().unwrap()).await.unwrap();
+    store.delete(&"better".parse().unwrap()).await.unwrap();
+    assert_eq!(page(cursor).await.0, ["third", "fourth"]);
+}
+
+#[tokio::test]
+async fn what_is_nothing_when_folded_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    for text in ["´", "word ´", "tag:´"] {
+        match store.list(&request(text)).await {
+            Err(StoreError::Invalid(why)) => assert!(why.contains('´'), "{why}"),
+            other => panic!("{text}: {other:?}"),
+        }
     }
 }
 

@@ -129,6 +129,52 @@ async fn a_deleted_session_is_in_the_trash_until_restored() {
 }
 
 #[tokio::test]
+async fn of_what_is_emptied_from_the_trash_nothing_is_left_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    let message: Message = serde_json::from_value(
+        json!({"id":"a","parent_id":null,"role":"assistant","content":"","timestamp":"2026-02-11T12:00:01.000Z"}),
+    )
+    .unwrap();
+    let copy = |name: &str| file(folder.path(), "sessions", "2026-02-11", name).with_extension("json.corrupt-1");
+    for name in ["gone", "stays"] {
+        store.create(new(name, now())).await.unwrap();
+        std::fs::write(copy(name), "damaged").unwrap();
+        let head = ReplyHead { reply_id: format!("of-{name}"), session_id: id(name), message: message.clone() };
+        store.begin_reply(&head).await.unwrap();
+    }
+    store.delete(&id("gone")).await.unwrap();
+    assert!(copy("gone").exists(), "until then it can be restored with all that belongs to it");
+    assert_eq!(store.empty_trash(None).await.unwrap(), 1);
+    assert!(!copy("gone").exists() && copy("stays").exists());
+    let unfinished = store.unfinished_replies().await.unwrap();
+    assert_eq!(unfinished.iter().map(|(head, _)| head.reply_id.as_str()).collect::<Vec<_>>(), ["of-stays"]);
+}
+
+#[tokio::test]
+async fn an_index_that_is_found_damaged_is_built_anew_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    store.create(new("abc", now())).await.unwrap();
+    say(&store, "abc", "u", "a needle in a haystack").await;
+    store.close().await;
+    drop(store);
+    let index = rusqlite::Connection::open(folder.path().join("index.sqlite")).unwrap();
+    index.execute_batch("DROP TABLE postings_1").unwrap();
+    drop(index);
+
+    let search = ListRequest { query: Query::parse("needle").unwrap(), ..request() };
+    let store = FileStore::open(folder.path()).unwrap();
+    assert!(store.agree(Duration::from_secs(20)));
+    assert!(matches!(store.list(&search).await, Err(StoreError::IndexUnreadable(_))));
+    drop(store);
+    let store = FileStore::open(folder.path()).unwrap();
+    assert!(store.agree(Duration::from_secs(20)));
+    assert_eq!(names(&store.list(&search).await.unwrap()), ["abc"]);
+    assert_eq!(store.check_index().unwrap(), [""; 0]);
+}
+
+#[tokio::test]
 async fn files_put_there_by_hand_appear_open_and_continue() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::open(folder.path()).unwrap();

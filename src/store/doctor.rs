@@ -205,7 +205,7 @@ impl<'a> Doctor<'a> {
             if name.to_str().and_then(layout::reply_of_file).is_some() {
                 self.find(
                     &entry.path(),
-                    "a reply that was being generated; the next start folds it into its session",
+                    "a reply that was being generated; the next start folds it into its session, unless that is in the trash",
                     FindingState::Noted,
                 );
             }
@@ -218,20 +218,21 @@ impl<'a> Doctor<'a> {
             self.find(&path, "there is no index; the next start builds it", FindingState::Noted);
             return Ok(());
         }
-        if !self.may_write {
-            // Opening it compares it with the files, which writes; only its own sanity can be looked at.
-            return Ok(());
-        }
-        let complaints = {
+        let mut complaints = Index::damage(&self.layout);
+        if self.may_write && complaints.is_empty() {
+            // Opening it compares it with the files, which writes.
             let index = Index::open(&self.layout, &self.disk)?;
-            wait(&index);
-            index.check()?
-        };
+            wait(&index, &mut |_, _| ())?;
+            complaints = index.check()?;
+        }
         if complaints.is_empty() {
             return Ok(());
         }
         for complaint in &complaints {
             self.find(&path, format!("{complaint}; the index is built anew"), FindingState::Repaired);
+        }
+        if !self.may_write {
+            return Ok(());
         }
         let index = rebuild(&self.layout, &self.disk, &mut |_, _| ())?;
         for complaint in index.check()? {
@@ -259,14 +260,21 @@ pub fn reindex(data_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<u6
 fn rebuild(layout: &Layout, disk: &RealDisk, progress: &mut dyn FnMut(u64, u64)) -> Result<Index, StoreError> {
     index::remove(layout);
     let index = Index::open(layout, disk)?;
-    while !index.agree(LOOK_INTERVAL) {
+    wait(&index, progress)?;
+    Ok(index)
+}
+
+/// Waits until the comparison of everything that opening begins is done.
+fn wait(index: &Index, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+    while !index.wait_until_agreed(LOOK_INTERVAL) {
+        if let Some(why) = index.failure() {
+            return Err(StoreError::Unwritable(format!(
+                "The index cannot be written ({why}). Look at free space and permissions, and try again."
+            )));
+        }
         if let IndexState::Checking { done, total } | IndexState::Rebuilding { done, total } = index.state() {
             progress(done, total);
         }
     }
-    Ok(index)
-}
-
-fn wait(index: &Index) {
-    while !index.agree(LOOK_INTERVAL) {}
+    Ok(())
 }

@@ -50,6 +50,16 @@ pub struct Document {
     written: Written,
 }
 
+/// Why a session file could not be opened.
+#[derive(Debug)]
+pub struct OpenFailure {
+    /// What is the matter.
+    pub error: StoreError,
+    /// The state in which the file was read that holds no session. `None` if it could not be read, which may pass though the file
+    /// does not change.
+    pub read: Option<Stamp>,
+}
+
 /// What was written to a file, for the index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Written {
@@ -143,7 +153,7 @@ impl Document {
 
     /// Reads a session file.
     pub fn open(disk: &dyn Disk, path: &Path, id: &SessionId) -> Result<Self, StoreError> {
-        Ok(Self::open_with_bytes(disk, path, id)?.0)
+        Ok(Self::open_with_bytes(disk, path, id).map_err(|failure| failure.error)?.0)
     }
 
     /// Reads a session file and says where the line of each message stands, as offset and length in bytes; no lines where the
@@ -152,7 +162,7 @@ impl Document {
         disk: &dyn Disk,
         path: &Path,
         id: &SessionId,
-    ) -> Result<(Self, Vec<(u64, u32)>), StoreError> {
+    ) -> Result<(Self, Vec<(u64, u32)>), OpenFailure> {
         let (document, bytes) = Self::open_with_bytes(disk, path, id)?;
         let lines = match &document.form {
             Form::Own { tail_start, .. } => format::message_lines(&bytes, *tail_start),
@@ -161,11 +171,16 @@ impl Document {
         Ok((document, lines))
     }
 
-    fn open_with_bytes(disk: &dyn Disk, path: &Path, id: &SessionId) -> Result<(Self, Vec<u8>), StoreError> {
-        let (bytes, stamp) = disk.read(path).map_err(|error| unreadable(path, &error))?;
-        let parsed = Self::parse(path, id, &bytes, stamp);
-        let (document, _) = parsed.map_err(|why| StoreError::Unreadable(format!("{}: {why}", path.display())))?;
-        Ok((document, bytes))
+    fn open_with_bytes(disk: &dyn Disk, path: &Path, id: &SessionId) -> Result<(Self, Vec<u8>), OpenFailure> {
+        let unread = |error: io::Error| OpenFailure { error: unreadable(path, &error), read: None };
+        let (bytes, stamp) = disk.read(path).map_err(unread)?;
+        match Self::parse(path, id, &bytes, stamp) {
+            Ok((document, _)) => Ok((document, bytes)),
+            Err(why) => {
+                let error = StoreError::Unreadable(format!("{}: {why}", path.display()));
+                Err(OpenFailure { error, read: Some(stamp) })
+            }
+        }
     }
 
     /// Parses a session file and says whether its messages had ids; the error says why it holds no session.
@@ -573,6 +588,11 @@ impl Document {
             .and_then(|()| file.stamp());
         match written {
             Ok(stamp) => {
+                let named = disk.stamp(&self.path).map_err(|error| unreadable(&self.path, &error))?;
+                if named.inode != stamp.inode {
+                    // Another program put its file in the place of the one that was written just now, which nobody sees any more.
+                    return Err(NotWritten::Changed);
+                }
                 self.note_written(self.stamp, start, false);
                 self.stamp = stamp;
                 self.settled = true;

@@ -334,6 +334,7 @@ impl Inner {
         for day in index::days(&self.layout, Area::Trash)? {
             let folder = self.layout.day(Area::Trash, day);
             let unwritable = |error: io::Error| StoreError::Unwritable(format!("{}: {error}", folder.display()));
+            let mut gone = HashSet::new();
             let mut is_changed = false;
             for file in std::fs::read_dir(&folder).map_err(unwritable)?.flatten() {
                 let name = file.file_name();
@@ -353,15 +354,51 @@ impl Inner {
                 if file.path() == self.layout.session(Area::Trash, day, &id) {
                     self.index.removed(&id, day, Area::Trash);
                 }
-                removed.insert(id);
+                gone.insert(id);
             }
             if is_changed {
                 self.disk.sync_folder(&folder).map_err(unwritable)?;
                 // An empty day is of no use to anybody.
                 let _ = std::fs::remove_dir(&folder);
             }
+            self.remove_copies(day, &gone)?;
+            removed.extend(gone);
         }
+        self.remove_journals(&removed)?;
         Ok(removed.len() as u64)
+    }
+
+    /// Removes the copies of damaged files that stayed where a session was before it came into the trash.
+    fn remove_copies(&self, day: Day, gone: &HashSet<SessionId>) -> Result<(), StoreError> {
+        let folder = self.layout.day(Area::Sessions, day);
+        let unwritable = |error: io::Error| StoreError::Unwritable(format!("{}: {error}", folder.display()));
+        let mut is_changed = false;
+        for file in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = file.file_name();
+            let Some(id) = name.to_str().and_then(layout::session_of_any_file) else { continue };
+            let is_kept = || self.layout.session(Area::Sessions, day, &id).symlink_metadata().is_ok();
+            if !gone.contains(&id) || is_kept() {
+                continue;
+            }
+            match self.disk.remove(&file.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(error)),
+                _ => is_changed = true,
+            }
+        }
+        if is_changed { self.disk.sync_folder(&folder).map_err(unwritable) } else { Ok(()) }
+    }
+
+    /// Removes the journals of replies that were interrupted in sessions which are gone for good.
+    fn remove_journals(&self, gone: &HashSet<SessionId>) -> Result<(), StoreError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for (head, _) in self.replies.unfinished()? {
+            if gone.contains(&head.session_id) && self.places(Area::Sessions, &head.session_id)?.is_empty() {
+                self.replies.end(&head.reply_id)?;
+            }
+        }
+        Ok(())
     }
 
     /// Moves all files of an id from one area to the other and returns how many there were.

@@ -188,9 +188,15 @@ struct Progress {
     is_rebuilding: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
+    /// Why the index could not be written when that failed last.
+    failure: Mutex<Option<String>>,
 }
 
 impl Progress {
+    fn fail(&self, why: String) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
     fn state(&self) -> IndexState {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (done, total) = (load(&self.done), load(&self.total));
@@ -250,6 +256,7 @@ impl Index {
 
     fn load(layout: &Layout) -> rusqlite::Result<(Database, rusqlite::Connection, Memory)> {
         let (database, connection) = Database::open(&layout.index())?;
+        postings::remove_leftovers(&connection)?;
         let memory = worker::load(&connection)?;
         Ok((database, connection, memory))
     }
@@ -324,14 +331,24 @@ impl Index {
         self.shared.memory().counts.sessions
     }
 
+    /// Why it could not be written when that failed last, since it was opened.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.progress.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What it is doing.
     pub fn state(&self) -> IndexState {
         self.shared.progress.state()
     }
 
-    /// Waits until the index agrees with the files as they are now; says whether it does.
+    /// Compares everything once more and waits, for `time` at most, until the index agrees with the files; says whether it does.
     pub fn agree(&self, time: Duration) -> bool {
         self.shared.compare_all_later();
+        self.wait_until_agreed(time)
+    }
+
+    /// Waits, for `time` at most, until the comparisons that are under way or wanted are done; says whether they are.
+    pub fn wait_until_agreed(&self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         let mut inbox = self.shared.inbox();
         loop {
@@ -372,6 +389,21 @@ impl Index {
     /// What of the index does not agree with itself, for whoever checks it: one sentence each.
     pub fn check(&self) -> Result<Vec<String>, StoreError> {
         search::check(&self.shared).map_err(|error| StoreError::IndexUnreadable(error.to_string()))
+    }
+
+    /// What of the index of a data directory that is not open is damaged, one sentence each. This changes nothing.
+    pub fn damage(layout: &Layout) -> Vec<String> {
+        if !layout.index().exists() {
+            return Vec::new();
+        }
+        if database::is_marked_damaged(&layout.index()) {
+            return vec!["a server found that it is damaged".to_owned()];
+        }
+        let look = || match Database::open_to_read(&layout.index())? {
+            Some(database) => database.read(|connection| search::check_form(connection, &worker::load(connection)?)),
+            None => Ok(Vec::new()),
+        };
+        look().unwrap_or_else(|error| vec![format!("it cannot be read: {error}")])
     }
 }
 

@@ -263,6 +263,22 @@ fn the_doctor_mends_what_can_be_mended_and_says_what_remains() {
     let (status, said) = doctor(data.path());
     assert!(status == 0 && said.contains("note: "), "{said}");
 
+    let index = data.path().join("index.sqlite");
+    let bytes = std::fs::read(&index).unwrap();
+    let garbage = [b"no database".as_slice(), &bytes[11..]].concat();
+    std::fs::write(&index, &garbage).unwrap();
+    let looked = Command::new(env!("CARGO_BIN_EXE_verbatim"))
+        .args(["doctor", "--dry-run", "--data-dir"])
+        .arg(data.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(looked.stdout).unwrap();
+    assert!(looked.status.code() == Some(2) && said.contains("can be repaired: index.sqlite: "), "{said}");
+    assert_eq!(std::fs::read(&index).unwrap(), garbage, "nothing is written");
+    let (status, said) = doctor(data.path());
+    assert!(status == 1 && said.contains("repaired: index.sqlite: "), "{said}");
+    assert_eq!(doctor(data.path()).0, 0);
+
     let reindex =
         Command::new(env!("CARGO_BIN_EXE_verbatim")).args(["reindex", "--data-dir"]).arg(data.path()).output().unwrap();
     assert!(reindex.status.success());

@@ -7,6 +7,7 @@ use crate::store::disk::simulated::SimulatedDisk;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Mutex;
 
 const ROOT: &str = "data/sessions";
 
@@ -450,6 +451,93 @@ fn what_another_program_wrote_between_two_saves_is_kept_and_ours_too() {
     disk.put(&path(), appended.as_bytes());
     say(&mut document, &disk, "c").unwrap();
     assert_eq!(ids(&open(&disk)), ["a", "x", "b", "y", "c"]);
+}
+
+/// A disk on which another program puts its own file in the place of one while that is being synced.
+#[derive(Clone)]
+struct Swapping {
+    disk: SimulatedDisk,
+    theirs: Arc<Mutex<Option<String>>>,
+}
+
+struct SwappingFile {
+    swapping: Swapping,
+    file: Box<dyn DiskFile>,
+}
+
+impl DiskFile for SwappingFile {
+    fn stamp(&self) -> io::Result<Stamp> {
+        self.file.stamp()
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, bytes)
+    }
+
+    fn set_len(&mut self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some(theirs) = self.swapping.theirs.lock().unwrap().take() {
+            self.swapping.disk.put(&path(), theirs.as_bytes());
+        }
+        self.file.sync()
+    }
+}
+
+impl Disk for Swapping {
+    fn read(&self, path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
+        self.disk.read(path)
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        self.disk.stamp(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(SwappingFile { swapping: self.clone(), file: self.disk.open(path)? }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.create(path)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<bool> {
+        self.disk.create_folder(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_folder(path)
+    }
+}
+
+#[test]
+fn what_is_written_while_another_program_replaces_the_file_is_written_again() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "first").unwrap();
+    let before = text(&disk);
+    say(&mut open(&disk), &disk, "theirs").unwrap();
+    let swapping = Swapping { disk: disk.clone(), theirs: Arc::new(Mutex::new(Some(text(&disk)))) };
+    disk.put(&path(), before.as_bytes());
+
+    document.refresh(&swapping).unwrap();
+    let message = json!([{"id": "ours", "role": "user", "content": "ours"}]);
+    let answers = document.commit(&swapping, &mut [change(message, json!({}))]);
+    assert!(answers[0].is_ok() && swapping.theirs.lock().unwrap().is_none());
+    let kept = open(&disk);
+    for wanted in ["first", "theirs", "ours"] {
+        assert!(ids(&kept).contains(&wanted), "{wanted}: {:?}", ids(&kept));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::database::{self, FileRow};
 use super::{Found, Shared, Wanted};
 use crate::model::session::SessionId;
 use crate::store::disk::Stamp;
-use crate::store::document::Document;
+use crate::store::document::{Document, OpenFailure};
 use crate::store::layout::{self, Area, Day, Layout};
 use crate::store::{StoreError, text};
 use notify::event::ModifyKind;
@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long events are gathered: a file that is written is named many times.
@@ -36,12 +36,14 @@ pub struct Comparer {
     watcher: Option<notify::RecommendedWatcher>,
     /// Files that were not as the index said, but may just be being written.
     suspects: HashSet<(Area, Day, SessionId)>,
+    /// Files that could not be read when that was tried last. They are tried again with each comparison of everything.
+    unread: Mutex<HashSet<(Area, Day, SessionId)>>,
 }
 
 impl Comparer {
     /// A comparer that has not begun.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, watcher: None, suspects: HashSet::new() }
+        Self { shared, watcher: None, suspects: HashSet::new(), unread: Mutex::default() }
     }
 
     /// Compares everything, and then what changes.
@@ -49,13 +51,13 @@ impl Comparer {
         // Watched first, so that nothing changes unseen between the comparison and the watching.
         self.watch();
         let mut last_all = Instant::now();
-        let mut all_took = self.compare_all();
+        let mut all_took = self.compare_all(HashSet::new());
         loop {
             let interval = if self.watcher.is_some() { WATCHED_INTERVAL } else { POLL_INTERVAL };
             let interval = interval.max(all_took * SHARE);
             let Some(wanted) = self.wait(last_all + interval) else { return };
             if wanted.contains(&Wanted::All) {
-                all_took = self.compare_all();
+                all_took = self.compare_all(wanted);
                 last_all = Instant::now();
             } else {
                 self.compare(wanted);
@@ -84,7 +86,8 @@ impl Comparer {
         // The system is not to tell of each file that is opened: a search opens hundreds.
         let kinds =
             EventKindMask::CREATE | EventKindMask::REMOVE | EventKindMask::MODIFY_DATA | EventKindMask::MODIFY_NAME;
-        let watcher = notify::RecommendedWatcher::new(take_up, notify::Config::default().with_event_kinds(kinds));
+        let config = notify::Config::default().with_event_kinds(kinds).with_follow_symlinks(false);
+        let watcher = notify::RecommendedWatcher::new(take_up, config);
         let watched = watcher.and_then(|mut watcher| {
             for area in [Area::Sessions, Area::Trash] {
                 watcher.watch(&self.shared.layout.area(area), RecursiveMode::Recursive)?;
@@ -110,10 +113,13 @@ impl Comparer {
             }
             let now = Instant::now();
             if inbox.wanted.contains(&Wanted::All) || now >= next_all {
-                inbox.wanted.clear();
+                // What is to be read though its file is as it was known is not found by comparing.
+                let mut wanted = std::mem::take(&mut inbox.wanted);
+                wanted.retain(|wanted| matches!(wanted, Wanted::File(..)));
+                wanted.insert(Wanted::All);
                 // While the inbox is held, so that nobody sees neither the wish nor the work.
                 self.shared.progress.is_comparing.store(true, Ordering::Relaxed);
-                return Some(HashSet::from([Wanted::All]));
+                return Some(wanted);
             }
             if gather_until.is_none() && !inbox.wanted.is_empty() {
                 let is_event = inbox.wanted.iter().any(|wanted| !matches!(wanted, Wanted::File(..)));
@@ -131,8 +137,8 @@ impl Comparer {
         }
     }
 
-    /// Compares all files and says how long it took.
-    fn compare_all(&mut self) -> Duration {
+    /// Compares all files, and reads those that are wanted in any case; says how long it took.
+    fn compare_all(&mut self, wanted: HashSet<Wanted>) -> Duration {
         let begin = Instant::now();
         let progress = &self.shared.progress;
         progress.is_comparing.store(true, Ordering::Relaxed);
@@ -157,12 +163,16 @@ impl Comparer {
                 }
             }
         }
-        match self.shared.without_texts() {
-            Ok(files) => {
-                self.read_and_give(files.into_iter().map(|(area, day, id)| (area, day, id, None)).collect(), true);
-            }
-            Err(error) => tracing::warn!(%error, "the index cannot be read"),
-        }
+        let without_texts = self.shared.without_texts().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the index cannot be read");
+            Vec::new()
+        });
+        let wanted = wanted.into_iter().filter_map(|wanted| match wanted {
+            Wanted::File(area, day, id) => Some((area, day, id)),
+            _ => None,
+        });
+        let files: HashSet<_> = without_texts.into_iter().chain(wanted).collect();
+        self.read_and_give(files.into_iter().map(|(area, day, id)| (area, day, id, None)).collect(), true);
         // What was found is in the index before it is said to agree.
         let mut inbox = self.shared.inbox();
         while inbox.has_found() && !inbox.stop_comparing {
@@ -264,7 +274,7 @@ impl Comparer {
                 }
                 false => *known,
             };
-            match read_file(shared, *area, *day, id, known) {
+            match self.read_file(*area, *day, id, known) {
                 Some(found) => shared.give_found(found),
                 None => !shared.inbox().stop_comparing,
             }
@@ -287,6 +297,38 @@ impl Comparer {
             let goes_on = work();
             helper.join().unwrap_or(true) && goes_on
         })
+    }
+
+    /// Reads a file for the index; `None` if nothing can be said of it now.
+    fn read_file(&self, area: Area, day: Day, id: &SessionId, known: Option<Stamp>) -> Option<Found> {
+        let path = self.shared.layout.session(area, day, id);
+        let gone = Found { area, day, id: id.clone(), known, row: None, lines: Vec::new(), texts: Vec::new() };
+        let opened = Document::open_with_lines(&self.shared.disk, &path, id);
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_unread = unread.remove(&(area, day, id.clone()));
+        match opened {
+            Ok((document, lines)) => {
+                drop(unread);
+                let row = FileRow::of(area, day, &document);
+                let messages = &document.session().messages;
+                let texts = messages.iter().map(|message| text::of_message(message).into_owned()).collect();
+                Some(Found { row: Some(row), lines, texts, ..gone })
+            }
+            Err(OpenFailure { error: StoreError::NotFound, .. }) => known.is_some().then_some(gone),
+            Err(OpenFailure { error, read: Some(stamp) }) => {
+                tracing::warn!(%error, "a session file cannot be understood and is left out of the list");
+                let row = FileRow { id: id.clone(), area, day, stamp, revision: 0, summary: None };
+                Some(Found { row: Some(row), ..gone })
+            }
+            Err(OpenFailure { error, read: None }) => {
+                unread.insert((area, day, id.clone()));
+                // Once is enough: it is tried again every minute.
+                if !was_unread {
+                    tracing::warn!(%error, "a session file cannot be read; lists show it as it was known");
+                }
+                None
+            }
+        }
     }
 }
 
@@ -345,26 +387,6 @@ fn count_files(layout: &Layout) -> u64 {
     count
 }
 
-/// Reads a file for the index; `None` if it changed while it was read, and will be named again.
-fn read_file(shared: &Shared, area: Area, day: Day, id: &SessionId, known: Option<Stamp>) -> Option<Found> {
-    let path = shared.layout.session(area, day, id);
-    let gone = Found { area, day, id: id.clone(), known, row: None, lines: Vec::new(), texts: Vec::new() };
-    let (document, lines) = match Document::open_with_lines(&shared.disk, &path, id) {
-        Ok(read) => read,
-        Err(StoreError::NotFound) => return known.is_some().then_some(gone),
-        Err(error) => {
-            let stamp = stamp(&path)?;
-            tracing::warn!(%error, "a session file cannot be read and is left out of the list");
-            let row = FileRow { id: id.clone(), area, day, stamp, revision: 0, summary: None };
-            return Some(Found { row: Some(row), ..gone });
-        }
-    };
-    let session = document.session();
-    let row = FileRow::of(area, day, &document);
-    let texts = session.messages.iter().map(|message| text::of_message(message).into_owned()).collect();
-    Some(Found { row: Some(row), lines, texts, ..gone })
-}
-
 /// The day folders of an area, newest first. Links and other names are passed over.
 pub fn days(layout: &Layout, area: Area) -> Result<Vec<Day>, StoreError> {
     let folder = layout.area(area);
@@ -377,4 +399,49 @@ pub fn days(layout: &Layout, area: Area) -> Result<Vec<Day>, StoreError> {
         .collect();
     days.sort_unstable_by(|a, b| b.cmp(a));
     Ok(days)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::disk::RealDisk;
+    use crate::store::index::{Database, worker};
+
+    fn comparer(folder: &Path) -> Comparer {
+        let layout = Layout::new(folder);
+        let (database, connection) = Database::open(&layout.index()).unwrap();
+        let memory = worker::load(&connection).unwrap();
+        Comparer::new(Arc::new(Shared::new(&layout, &RealDisk::new(folder), database, memory)))
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_tried_again_and_one_that_is_no_session_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let comparer = comparer(folder.path());
+        let (area, day, id) = (Area::Sessions, Day::parse("2026-02-09").unwrap(), "abc".parse().unwrap());
+        let path = comparer.shared.layout.session(area, day, &id);
+        std::fs::create_dir_all(&path).unwrap();
+        let read = || comparer.read_file(area, day, &id, None);
+        assert!(read().is_none() && comparer.unread.lock().unwrap().len() == 1);
+
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, "no session").unwrap();
+        let row = read().unwrap().row.unwrap();
+        assert!(row.summary.is_none() && Some(row.stamp) == stamp(&path));
+        assert!(comparer.unread.lock().unwrap().is_empty());
+
+        std::fs::write(&path, r#"{"session_id":"abc","messages":[]}"#).unwrap();
+        assert!(read().unwrap().row.unwrap().summary.is_some());
+    }
+
+    #[test]
+    fn a_wish_for_a_file_is_not_lost_in_one_for_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let comparer = comparer(folder.path());
+        let file = Wanted::File(Area::Sessions, Day::parse("2026-02-09").unwrap(), "abc".parse().unwrap());
+        comparer.shared.want(file.clone());
+        comparer.shared.want(Wanted::All);
+        let wanted = comparer.wait(Instant::now() + Duration::from_secs(60)).unwrap();
+        assert_eq!(wanted, HashSet::from([file, Wanted::All]));
+    }
 }

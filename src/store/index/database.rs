@@ -20,7 +20,9 @@ pub type Number = u32;
 pub type Doc = u32;
 
 /// Counts up whenever the tables or what stands in them change their meaning; an index of another version is built anew.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
+
+const DAMAGE_SUFFIX: &str = "-damaged";
 
 /// How many connections that read are kept open.
 const READERS: usize = 4;
@@ -71,7 +73,7 @@ pub struct FileRow {
     pub stamp: Stamp,
     /// The session's revision.
     pub revision: u64,
-    /// The session's row in lists; `None` for a file that cannot be read, which is not tried again until it changes.
+    /// The session's row in lists; `None` for a file that holds no session, which is not tried again until it changes.
     pub summary: Option<Summary>,
 }
 
@@ -114,12 +116,18 @@ pub struct Texts {
 pub struct Database {
     path: PathBuf,
     readers: Mutex<Vec<Connection>>,
+    /// Whether damage may be noted on the disk.
+    may_mark: bool,
 }
 
 impl Database {
     /// Opens the index of a data directory or makes an empty one; the second value is the connection that writes. An index of another
     /// version, or one that is damaged, is thrown away.
     pub fn open(path: &Path) -> rusqlite::Result<(Self, Connection)> {
+        if is_marked_damaged(path) {
+            tracing::warn!("the index was found to be damaged and is built anew");
+            remove(path);
+        }
         let writer = match open_writer(path) {
             Ok(writer) => writer,
             Err(error) => {
@@ -132,7 +140,39 @@ impl Database {
         if let Err(error) = std::fs::set_permissions(path, Permissions::from_mode(0o600)) {
             tracing::warn!(%error, "the index cannot be made private");
         }
-        Ok((Self { path: path.to_owned(), readers: Mutex::default() }, writer))
+        Ok((Self { path: path.to_owned(), readers: Mutex::default(), may_mark: true }, writer))
+    }
+
+    /// Opens an index only to look at it; `None` if it is of another version, and built anew at the next start.
+    pub fn open_to_read(path: &Path) -> rusqlite::Result<Option<Self>> {
+        let database = Self { path: path.to_owned(), readers: Mutex::default(), may_mark: false };
+        let version: i64 =
+            database.read(|connection| connection.pragma_query_value(None, "user_version", |row| row.get(0)))?;
+        Ok((version == VERSION).then_some(database))
+    }
+
+    /// Sees to it that the index is built anew at the next start if this error says that it is damaged: damage in a part that is
+    /// not read at the start would stay for good.
+    pub fn note_damage(&self, error: &rusqlite::Error) {
+        use rusqlite::{Error, ErrorCode};
+        let is_damage = match error {
+            // An unknown error is one of the statement, which is right for the tables as they were made.
+            Error::SqliteFailure(failure, _) => {
+                matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
+            }
+            Error::FromSqlConversionFailure(..)
+            | Error::InvalidColumnType(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::SqlInputError { .. } => true,
+            _ => false,
+        };
+        let mark = damage_mark(&self.path);
+        if self.may_mark
+            && is_damage
+            && let Err(error) = std::fs::write(&mark, "")
+        {
+            tracing::warn!(%error, "the index is damaged, which cannot be noted; delete it");
+        }
     }
 
     /// Lends a connection for reading.
@@ -150,6 +190,9 @@ impl Database {
             }
         };
         let result = work(&connection);
+        if let Err(error) = &result {
+            self.note_damage(error);
+        }
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if readers.len() < READERS && result.is_ok() {
             readers.push(connection);
@@ -170,16 +213,30 @@ impl Database {
 
 /// Deletes an index.
 pub fn remove(path: &Path) {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        match std::fs::remove_file(&name) {
+    for suffix in ["", "-wal", "-shm", "-journal", DAMAGE_SUFFIX] {
+        match std::fs::remove_file(beside(path, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(%error, "a file of the index cannot be removed");
             }
             _ => {}
         }
     }
+}
+
+/// Whether somebody who read it found that it is damaged.
+pub fn is_marked_damaged(path: &Path) -> bool {
+    damage_mark(path).exists()
+}
+
+/// The file that says that the index beside it is damaged.
+fn damage_mark(path: &Path) -> PathBuf {
+    beside(path, DAMAGE_SUFFIX)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 fn open_writer(path: &Path) -> rusqlite::Result<Connection> {

@@ -153,6 +153,9 @@ pub fn day_and_week(
     Some((begin(monday)?, begin(today)?, begin(today.succ_opt()?)?))
 }
 
+/// What is known of the texts of some sessions. A search holds it as it was when it began.
+pub type Fresh = HashMap<Number, Arc<Texts>>;
+
 /// The part of the index that is in memory.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -168,7 +171,7 @@ pub struct Memory {
     /// Texts that are not in the file of the index yet and come after those.
     pub pending: Pending,
     /// What is known of the texts of sessions that have changed since the index was last written.
-    pub fresh: HashMap<Number, Texts>,
+    pub fresh: Arc<Fresh>,
 }
 
 impl Memory {

@@ -188,6 +188,29 @@ fn damaged(error: std::io::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
 }
 
+/// Looks whether the segments that are in use can be read and follow each other without a gap; adds a sentence for each that does
+/// not. Returns the text behind the last.
+pub fn check(connection: &Connection, complaints: &mut Vec<String>) -> rusqlite::Result<Doc> {
+    let mut end = 0;
+    for segment in segments(connection)? {
+        let Segment { id, first, docs } = segment;
+        if first != end {
+            complaints.push(format!("the words of the texts from {end} on are missing"));
+        }
+        end = first + docs;
+        let mut statement = connection.prepare(&format!("SELECT bitmap FROM {}", Segment::table(id)))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let bitmap = RoaringBitmap::deserialize_from(row.get_ref(0)?.as_blob()?).map_err(damaged)?;
+            if bitmap.min().is_none_or(|least| least < first) || bitmap.max().is_none_or(|most| most >= end) {
+                complaints.push(format!("the words of the texts from {first} to {end} are damaged"));
+                break;
+            }
+        }
+    }
+    Ok(end)
+}
+
 /// Throws away the tables of segments that were not finished or are not used any more.
 pub fn remove_leftovers(connection: &Connection) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT name FROM sqlite_schema WHERE name GLOB 'postings_*'")?;

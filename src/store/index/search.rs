@@ -7,8 +7,8 @@
 mod reading;
 
 use super::database::{self, Number};
-use super::memory::{self, Entry, Memory, flags};
-use super::{Shared, postings};
+use super::memory::{self, Entry, Fresh, Memory, flags};
+use super::{Shared, postings, worker};
 use crate::model::query::{Condition, Feature, Filter, Mode, Name, Query, State, Term};
 use crate::model::session::{Kind, SessionId, Summary, is_id};
 use crate::store::text::{self, Lookup, Needle};
@@ -19,6 +19,7 @@ use roaring::RoaringBitmap;
 use rusqlite::{Connection, params};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
+use std::sync::Arc;
 
 /// Up to this number hits are counted by reading texts.
 const COUNTED: usize = 1_000;
@@ -45,15 +46,15 @@ const SHORTEST_ID_PREFIX: usize = 4;
 pub enum Failure {
     /// The index cannot be read.
     Index(rusqlite::Error),
-    /// The request contradicts itself.
-    Invalid(&'static str),
+    /// The request contradicts itself, or asks for nothing that could be found.
+    Invalid(String),
 }
 
 impl Failure {
     pub fn into_store_error(self) -> StoreError {
         match self {
             Failure::Index(error) => StoreError::IndexUnreadable(error.to_string()),
-            Failure::Invalid(text) => StoreError::Invalid(text.to_owned()),
+            Failure::Invalid(text) => StoreError::Invalid(text),
         }
     }
 }
@@ -64,7 +65,24 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-const BAD_CURSOR: Failure = Failure::Invalid("cursor is none that a list in this order gave");
+fn bad_cursor() -> Failure {
+    Failure::Invalid("cursor is none that a list in this order gave".to_owned())
+}
+
+/// Refuses a query of which something is nothing once it is folded, an accent alone for example: it would hold for every session.
+fn check_query(query: &Query) -> Result<(), Failure> {
+    let names = query.filters.iter().filter_map(|filter| match &filter.condition {
+        Condition::Tool(name) | Condition::Tag(name) | Condition::User(name) => Some(&name.text),
+        _ => None,
+    });
+    let mut texts = query.terms.iter().chain(&query.without).map(|term| &term.text).chain(names);
+    match texts.find(|text| text::fold(text).is_empty()) {
+        Some(text) => {
+            Err(Failure::Invalid(format!("query: there is no letter or sign in “{text}” that can be looked for")))
+        }
+        None => Ok(()),
+    }
+}
 
 /// One page of a list with the counts.
 pub fn list(shared: &Shared, request: &ListRequest) -> Result<Listing, Failure> {
@@ -83,6 +101,7 @@ pub fn list(shared: &Shared, request: &ListRequest) -> Result<Listing, Failure> 
             Some(Kind::Voice) => counts.listed[1],
         };
     }
+    check_query(&request.query)?;
     if request.query.is_empty() {
         browse(shared, request, &mut listing)?;
     } else {
@@ -103,8 +122,8 @@ fn browse(shared: &Shared, request: &ListRequest, listing: &mut Listing) -> Resu
     };
     let after = match (&request.cursor, request.sort) {
         (None, _) => None,
-        (Some(cursor), Sort::Oldest) => Some(RowPlace::parse(cursor, 'o').ok_or(BAD_CURSOR)?),
-        (Some(cursor), Sort::Newest | Sort::Best) => Some(RowPlace::parse(cursor, 'n').ok_or(BAD_CURSOR)?),
+        (Some(cursor), Sort::Oldest) => Some(RowPlace::parse(cursor, 'o').ok_or_else(bad_cursor)?),
+        (Some(cursor), Sort::Newest | Sort::Best) => Some(RowPlace::parse(cursor, 'n').ok_or_else(bad_cursor)?),
     };
     let rows = shared.database.read(|connection| {
         let mut rows = Vec::new();
@@ -211,6 +230,23 @@ impl HitPlace {
     }
 }
 
+/// Where a page of the best hits ended: after how many, and after which session.
+struct BestPlace {
+    position: usize,
+    last: Number,
+}
+
+impl BestPlace {
+    fn cursor(&self) -> String {
+        format!("b{}.{}", self.position, self.last)
+    }
+
+    fn parse(cursor: &str) -> Option<Self> {
+        let (position, last) = cursor.strip_prefix('b')?.split_once('.')?;
+        Some(Self { position: position.parse().ok()?, last: last.parse().ok()? })
+    }
+}
+
 /// A set of files by number.
 #[derive(Clone, Debug)]
 struct Files(Vec<u64>);
@@ -273,6 +309,8 @@ struct Wanted {
 struct Candidates {
     terms: Vec<Wanted>,
     without: Vec<Wanted>,
+    /// What the file of the index does not tell of their texts yet, when they were found.
+    fresh: Arc<Fresh>,
     /// Each by its place in the order: the greatest first.
     heap: BinaryHeap<InOrder>,
 }
@@ -395,7 +433,8 @@ fn find_candidates(connection: &Connection, memory: &Memory, asked: &Asked<'_>) 
             entries.for_each(|(number, entry)| consider(number, entry));
         }
     }
-    Ok(Candidates { terms, without, heap: BinaryHeap::from(found) })
+    let fresh = Arc::clone(&memory.fresh);
+    Ok(Candidates { terms, without, fresh, heap: BinaryHeap::from(found) })
 }
 
 fn find_texts(connection: &Connection, memory: &Memory, term: &Term, needle: Needle) -> rusqlite::Result<Wanted> {
@@ -515,7 +554,7 @@ fn search(shared: &Shared, request: &ListRequest, listing: &mut Listing) -> Resu
     let order = if request.sort == Sort::Oldest { 't' } else { 's' };
     let after = match &request.cursor {
         None => None,
-        Some(cursor) => Some(HitPlace::parse(cursor, order).ok_or(BAD_CURSOR)?),
+        Some(cursor) => Some(HitPlace::parse(cursor, order).ok_or_else(bad_cursor)?),
     };
     shared.database.read_snapshot(|connection| {
         let mut candidates = find_candidates(connection, &shared.memory(), &asked)?;
@@ -523,7 +562,7 @@ fn search(shared: &Shared, request: &ListRequest, listing: &mut Listing) -> Resu
         if let Some(after) = &after {
             candidates.skip_to(after);
         }
-        let reader = Reader::new(shared, connection);
+        let reader = Reader::new(shared, connection, &candidates);
         let (mut passed, mut count) = (0, 0);
         // The last session that is shown, and the last one that was looked at for the page.
         let (mut shown, mut looked_at) = (None, None);
@@ -603,11 +642,10 @@ fn search_best(
     asked: &Asked<'_>,
     listing: &mut Listing,
 ) -> Result<(), Failure> {
-    let start = match &request.cursor {
-        None => 0,
-        Some(cursor) => cursor.strip_prefix('b').and_then(|start| start.parse().ok()).ok_or(BAD_CURSOR)?,
+    let after = match &request.cursor {
+        None => None,
+        Some(cursor) => Some(BestPlace::parse(cursor).ok_or_else(bad_cursor)?),
     };
-    let start: usize = request.offset.saturating_add(start);
     shared.database.read_snapshot(|connection| {
         let (mut candidates, present) = {
             let memory = shared.memory();
@@ -615,7 +653,7 @@ fn search_best(
         };
         let rarity: Vec<f64> =
             candidates.terms.iter().map(|wanted| (1.0 + present / (1.0 + wanted.files.len() as f64)).ln()).collect();
-        let reader = Reader::new(shared, connection);
+        let reader = Reader::new(shared, connection, &candidates);
         let mut ranked: Vec<(f64, i64, Number)> = Vec::new();
         while ranked.len() < RANKED && reader.read() < MOST_READ {
             let places = candidates.take((RANKED - ranked.len()).min(READ_AT_ONCE));
@@ -636,6 +674,12 @@ fn search_best(
             ranked.extend(hits);
         }
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)).then(a.2.cmp(&b.2)));
+        let start = after.map_or(0, |after| {
+            // Sessions may have come before it, or gone.
+            let place = ranked.iter().position(|(_, _, number)| *number == after.last);
+            place.map_or(after.position, |place| place + 1)
+        });
+        let start = start.saturating_add(request.offset);
         let mut shown = Vec::new();
         for (_, _, number) in ranked.iter().skip(start).take(request.limit) {
             shown.extend(reader.session(*number)?.map(|session| (session, None)));
@@ -646,8 +690,8 @@ fn search_best(
         });
         listing.sessions.extend(shown.into_iter().filter_map(|(_, row)| row));
         let end = start.saturating_add(request.limit);
-        if end < ranked.len() {
-            listing.next_cursor = Some(format!("b{end}"));
+        if let (true, Some((_, _, last))) = (end < ranked.len(), ranked.get(end.wrapping_sub(1))) {
+            listing.next_cursor = Some(BestPlace { position: end, last: *last }.cursor());
         }
         listing.filtered_sessions = (ranked.len() + candidates.take_sure()) as u64;
         listing.filtered_is_lower_bound = !candidates.heap.is_empty();
@@ -663,10 +707,11 @@ pub fn find(
     kind: Option<Kind>,
     utc_offset_minutes: i32,
 ) -> Result<Vec<SessionId>, Failure> {
+    check_query(query)?;
     let asked = Asked { query, kind, sort: Sort::Newest, utc_offset_minutes };
     Ok(shared.database.read_snapshot(|connection| {
         let mut candidates = find_candidates(connection, &shared.memory(), &asked)?;
-        let reader = Reader::new(shared, connection);
+        let reader = Reader::new(shared, connection, &candidates);
         let mut numbers = Vec::with_capacity(candidates.heap.len());
         let step = Step { most: usize::MAX, most_read: READ_AT_ONCE, is_for_page: false };
         loop {
@@ -681,13 +726,10 @@ pub fn find(
 
 /// What of the index does not agree with itself.
 pub fn check(shared: &Shared) -> rusqlite::Result<Vec<String>> {
-    let mut complaints = Vec::new();
+    // The memory first, so that a text is either in it or in a segment.
+    let memory = shared.memory();
     shared.database.read_snapshot(|connection| {
-        let integrity: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if integrity != "ok" {
-            complaints.push(format!("the file of the index is damaged: {integrity}"));
-        }
-        let memory = shared.memory();
+        let mut complaints = check_form(connection, &memory)?;
         let mut seen = HashSet::new();
         let mut statement = connection.prepare("SELECT number, id FROM file WHERE summary IS NOT NULL")?;
         let files = statement.query_map([], |row| Ok((row.get::<_, Number>(0)?, row.get::<_, String>(1)?)))?;
@@ -707,7 +749,65 @@ pub fn check(shared: &Shared) -> rusqlite::Result<Vec<String>> {
                 }
             }
         }
-        Ok(())
-    })?;
+        Ok(complaints)
+    })
+}
+
+/// What of the index is damaged, whatever it holds: a server that was killed leaves nothing of that.
+pub fn check_form(connection: &Connection, memory: &Memory) -> rusqlite::Result<Vec<String>> {
+    let mut complaints = Vec::new();
+    let integrity: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if integrity != "ok" {
+        complaints.push(format!("the file of the index is damaged: {integrity}"));
+    }
+    let end = postings::check(connection, &mut complaints)?;
+    if end != worker::written_docs(memory) {
+        complaints.push(format!("the words of the texts from {end} on are missing"));
+    }
     Ok(complaints)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::session::Session;
+    use crate::store::disk::RealDisk;
+    use crate::store::document::Document;
+    use crate::store::index::{Database, FileRow, Note, TextNote, worker::Worker};
+    use crate::store::layout::{Area, Day, Layout};
+    use serde_json::json;
+
+    #[test]
+    fn a_search_sees_one_state_while_new_texts_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, disk) = (Layout::new(folder.path()), RealDisk::new(folder.path()));
+        let (database, connection) = Database::open(&layout.index()).unwrap();
+        let memory = worker::load(&connection).unwrap();
+        let shared = Arc::new(Shared::new(&layout, &disk, database, memory));
+        let mut worker = Worker::new(Arc::clone(&shared), connection);
+        let day = Day::parse("2026-02-09").unwrap();
+        let mut session = Session::empty("abc");
+        let content = "the haystack";
+        session.messages = serde_json::from_value(
+            json!([{"id": "u", "role": "user", "content": content, "timestamp": "2026-02-09T00:00:00Z"}]),
+        )
+        .unwrap();
+        std::fs::create_dir_all(layout.day(Area::Sessions, day)).unwrap();
+        let path = layout.session(Area::Sessions, day, &session.session_id);
+        let document = Document::create(&disk, &path, session).unwrap();
+        let texts = TextNote::Whole { lines: document.lines_from(0), texts: vec![content.to_owned()] };
+        worker.take_notes(vec![Note::File(Box::new(FileRow::of(Area::Sessions, day, &document)), texts)]).unwrap();
+
+        // A part of a word, for which the text has to be read.
+        let query = Query::parse("aystac").unwrap();
+        let asked = Asked { query: &query, kind: None, sort: Sort::Newest, utc_offset_minutes: 0 };
+        let found = shared.database.read_snapshot(|connection| {
+            let mut candidates = find_candidates(connection, &shared.memory(), &asked)?;
+            worker.finish()?;
+            assert!(shared.memory().fresh.is_empty(), "the texts are written meanwhile");
+            let reader = Reader::new(&shared, connection, &candidates);
+            candidates.read_next(&reader, &Step { most: 9, most_read: 9, is_for_page: false })
+        });
+        assert_eq!(found.unwrap().iter().map(|found| found.is_hit).collect::<Vec<_>>(), [true]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::database::{self, Doc, FileRow, Number, Place, Texts};
 use super::memory::{self, Entry, Memory};
-use super::postings::{self, Pending, Writing};
+use super::postings::{Pending, Writing};
 use super::{Found, Note, Shared, TextNote, Wanted};
 use crate::model::session::SessionId;
 use crate::store::disk::Stamp;
@@ -66,18 +66,16 @@ impl Worker {
         loop {
             let (notes, found, last, stop) = self.next_work();
             if let Err(error) = self.take_notes(notes) {
-                tracing::error!(%error, "the index cannot be written; lists may be out of date until the files are compared again");
                 self.shared.compare_all_later();
-                self.pause();
+                self.fail(&error);
             }
             if let Some(last) = last {
                 self.shared.set_applied(last);
             }
             let has_found = !found.is_empty();
             if let Err(error) = self.take_found(found) {
-                tracing::error!(%error, "the index cannot be written");
                 self.shared.compare_all_later();
-                self.pause();
+                self.fail(&error);
             }
             if has_found {
                 self.shared.inbox().found_in_work = 0;
@@ -91,13 +89,16 @@ impl Worker {
             }
             // New texts are taken up at the pace at which segments are written, so that memory stays bounded.
             if let Err(error) = self.write_some(has_found) {
-                tracing::error!(%error, "the index cannot be written");
-                self.pause();
+                self.fail(&error);
             }
         }
     }
 
-    fn pause(&self) {
+    /// Tells of a failure, and waits: it may pass, for example because space is made on the disk.
+    fn fail(&self, error: &rusqlite::Error) {
+        tracing::error!(%error, "the index cannot be written; lists may be out of date until the files are compared again");
+        self.shared.database.note_damage(error);
+        self.shared.progress.fail(error.to_string());
         let inbox = self.shared.inbox();
         if !inbox.stop {
             drop(self.shared.to_worker.wait_timeout(inbox, FAILURE_PAUSE));
@@ -148,7 +149,7 @@ impl Worker {
     }
 
     /// Takes up what the store did.
-    fn take_notes(&mut self, notes: Vec<Note>) -> rusqlite::Result<()> {
+    pub fn take_notes(&mut self, notes: Vec<Note>) -> rusqlite::Result<()> {
         if notes.is_empty() {
             return Ok(());
         }
@@ -222,7 +223,7 @@ impl Worker {
                 Change::Entry(number, entry) => memory.set_entry(number, entry),
                 Change::Texts(number, change) => apply_texts(&mut memory, number, change),
                 Change::Bury(number, known) => {
-                    let texts = memory.fresh.remove(&number).unwrap_or(known);
+                    let texts = Arc::make_mut(&mut memory.fresh).remove(&number).unwrap_or_else(|| Arc::new(known));
                     memory.bury(&texts.places);
                 }
                 Change::Read(area, day, id) => {
@@ -300,7 +301,7 @@ impl Worker {
         if let (Some(frozen), Some(end)) = (frozen, end) {
             let memory = shared.memory();
             put_owners(&transaction, memory.owners(), frozen.first(), end)?;
-            for (number, texts) in &memory.fresh {
+            for (number, texts) in memory.fresh.iter() {
                 // A row names only texts that are written: numbers of others are given anew after a crash.
                 if texts.places.iter().all(|place| place.doc < end) {
                     database::put_texts(&transaction, *number, texts)?;
@@ -325,14 +326,15 @@ impl Worker {
         if frozen.is_some() {
             memory.frozen = None;
         }
+        let fresh = Arc::make_mut(&mut memory.fresh);
         for number in written {
-            memory.fresh.remove(&number);
+            fresh.remove(&number);
         }
         Ok(())
     }
 
     /// Writes all that is pending.
-    fn finish(&mut self) -> rusqlite::Result<()> {
+    pub fn finish(&mut self) -> rusqlite::Result<()> {
         if self.writing.as_ref().is_some_and(|(_, frozen)| frozen.is_none()) {
             // Joining goes on after the next start.
             self.writing = None;
@@ -402,13 +404,12 @@ fn write_slice(connection: &mut Connection, writing: &mut Writing, pending: &Pen
 }
 
 /// How many texts stand in segments.
-fn written_docs(memory: &Memory) -> Doc {
+pub fn written_docs(memory: &Memory) -> Doc {
     memory.frozen.as_ref().map_or(memory.pending.first(), |frozen| frozen.first())
 }
 
 /// Reads what is held in memory.
 pub fn load(connection: &Connection) -> rusqlite::Result<Memory> {
-    postings::remove_leftovers(connection)?;
     let mut memory = Memory::default();
     let mut statement =
         connection.prepare("SELECT number, updated, started, messages, flags FROM file ORDER BY number")?;
@@ -464,7 +465,7 @@ fn put_owners(connection: &Connection, owners: &[Number], first: Doc, end: Doc) 
 /// What is known of a file's texts, in memory or in the file of the index.
 fn known_texts(connection: &Connection, shared: &Shared, number: Number) -> rusqlite::Result<Texts> {
     if let Some(texts) = shared.memory().fresh.get(&number) {
-        return Ok(texts.clone());
+        return Ok(Texts::clone(texts));
     }
     Ok(database::texts(connection, number)?.unwrap_or_default())
 }
@@ -625,7 +626,8 @@ fn put_text(
 
 fn apply_texts(memory: &mut Memory, number: Number, change: TextChange) {
     let TextChange { known, stamp, head, lines_from, lines, new } = change;
-    let mut texts = memory.fresh.remove(&number).unwrap_or(known);
+    let fresh = Arc::make_mut(&mut memory.fresh);
+    let mut texts = fresh.remove(&number).map_or(known, Arc::unwrap_or_clone);
     texts.stamp = Some(stamp);
     if let Some(head) = head {
         let folded = text::fold(&head);
@@ -647,7 +649,7 @@ fn apply_texts(memory: &mut Memory, number: Number, change: TextChange) {
     for (place, (offset, length)) in texts.places.iter_mut().skip(1 + lines_from).zip(lines) {
         (place.offset, place.length) = (offset, length);
     }
-    memory.fresh.insert(number, texts);
+    Arc::make_mut(&mut memory.fresh).insert(number, Arc::new(texts));
 }
 
 /// Notes that the store moved a file between the areas.

@@ -2,6 +2,7 @@
 
 use super::super::Shared;
 use super::super::database::{self, Location, Number, Place};
+use super::super::memory::Fresh;
 use super::{Candidates, Wanted};
 use crate::model::session::{Match, Summary};
 use crate::store::document::Document;
@@ -11,7 +12,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// How many messages of a hit are shown.
 const SHOWN_MATCHES: usize = 2;
@@ -33,6 +34,7 @@ const SESSIONS_PER_THREAD: usize = 4;
 pub struct Reader<'a> {
     shared: &'a Shared,
     connection: &'a Connection,
+    fresh: Arc<Fresh>,
     /// How many texts were read.
     read: AtomicUsize,
 }
@@ -60,8 +62,9 @@ struct Text {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(shared: &'a Shared, connection: &'a Connection) -> Self {
-        Self { shared, connection, read: AtomicUsize::new(0) }
+    /// Reads texts of candidates, on the connection on which they were found.
+    pub fn new(shared: &'a Shared, connection: &'a Connection, candidates: &Candidates) -> Self {
+        Self { shared, connection, fresh: Arc::clone(&candidates.fresh), read: AtomicUsize::new(0) }
     }
 
     /// How many texts were read so far.
@@ -72,7 +75,7 @@ impl<'a> Reader<'a> {
     /// A session; `None` if nothing is known of it any more.
     pub fn session(&self, number: Number) -> rusqlite::Result<Option<Reading<'_>>> {
         let Some((location, summary, indexed)) = database::session(self.connection, number)? else { return Ok(None) };
-        let fresh = self.shared.memory().fresh.get(&number).map(|texts| texts.places.clone());
+        let fresh = self.fresh.get(&number).map(|texts| texts.places.clone());
         Ok(Some(Reading {
             shared: self.shared,
             read: &self.read,
