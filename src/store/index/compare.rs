@@ -89,8 +89,10 @@ impl Comparer {
         let config = notify::Config::default().with_event_kinds(kinds).with_follow_symlinks(false);
         let watcher = notify::RecommendedWatcher::new(take_up, config);
         let watched = watcher.and_then(|mut watcher| {
-            for area in [Area::Sessions, Area::Trash] {
-                watcher.watch(&self.shared.layout.area(area), RecursiveMode::Recursive)?;
+            let folders = [Area::Sessions, Area::Trash].map(|area| self.shared.layout.area(area));
+            // A server has made both; whoever only checks may find no trash.
+            for folder in folders.iter().filter(|folder| folder.is_dir()) {
+                watcher.watch(folder, RecursiveMode::Recursive)?;
             }
             Ok(watcher)
         });
