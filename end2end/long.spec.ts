@@ -205,6 +205,18 @@ for (const top of [0, 1, 90]) {
   });
 }
 
+test("a tall window that short turns do not fill at first gets more of them by itself", async ({ page, verbatim }) => {
+  put(verbatim, 300, (session) => session.messages.forEach((message, place) => (message.content = `Turn ${place}.`)));
+  await page.setViewportSize({ width: 1280, height: 2160 });
+  const conversation = new Conversation(page);
+  await conversation.open(verbatim);
+  await conversation.atEnd();
+  const views = () => conversation.region.evaluate((element) => element.scrollHeight / element.clientHeight);
+  await expect.poll(views).toBeGreaterThanOrEqual(2);
+  await conversation.atEnd();
+  await conversation.ids();
+});
+
 test("the button brings earlier turns too, and a failure is said and can be tried again", async ({ page, verbatim, problems }) => {
   problems.expect(/Failed to load resource|ERR_|network/i);
   put(verbatim, 300);
@@ -213,7 +225,7 @@ test("the button brings earlier turns too, and a failure is said and can be trie
   await conversation.atEnd();
   await page.route("**/api/sessions/load", (route) => route.abort());
   const button = page.locator(".transcript__edge").getByRole("button");
-  await expect(button).toHaveText("Show earlier messages (240)");
+  await expect(button).toHaveText("Show earlier messages (270)");
   await button.focus();
   await expect(async () => {
     await button.press("Enter");
