@@ -544,6 +544,36 @@ test.describe("nothing is lost", () => {
     ]);
   });
 
+  for (const how of ["in one visit", "by a page that is closed"]) {
+    test(`two messages in a row that could not be sent are sent when the server is back, ${how}`, async ({ page, context, verbatim, problems }) => {
+      problems.expect(/Failed to load resource|ERR_|network/i);
+      const chat = new Chat(page);
+      await chat.open(`${verbatim.address}/chat?new`);
+      if (how === "by a page that is closed") await chat.ask("echo zero");
+      const address = page.url();
+      await verbatim.stop();
+      await chat.say("echo one");
+      await expect(page.getByText("It is tried again")).toBeVisible();
+      await chat.stop.click();
+      await chat.say("echo two");
+      await expect(page.getByText("It is tried again")).toBeVisible();
+      let last = chat;
+      if (how === "by a page that is closed") {
+        await page.close();
+        await verbatim.start();
+        last = new Chat(await context.newPage());
+        await last.open(address);
+      } else {
+        await verbatim.start();
+      }
+      await expect(last.replies.last()).toHaveText(/two/, { timeout: 30_000 });
+      await last.complete();
+      const kept = verbatim.theSession().messages.slice(-3);
+      expect(kept.map((message) => message.content)).toEqual(["echo one", "echo two", "two"]);
+      expect([kept[1]?.parent_id, kept[2]?.parent_id]).toEqual([kept[0]?.id, kept[1]?.id]);
+    });
+  }
+
   test("two tabs keep all turns, and each catches up", async ({ page, context, verbatim }) => {
     const here = new Chat(page);
     await here.open(`${verbatim.address}/`);

@@ -79,7 +79,15 @@ impl SessionManager {
 
     async fn follow_to_the_end(self, errand: Errand, mut request: ReplyRequest) {
         let mut attempt = 0;
+        // The server refuses a message whose parent it does not have.
+        if self.follows_unsaved(&request) {
+            self.save().await;
+            if self.errand() != errand {
+                return;
+            }
+        }
         loop {
+            let follows_unsaved = self.follows_unsaved(&request);
             match ReplyStream::open(&request).await {
                 Ok(mut stream) => {
                     while let Some(event) = stream.next().await {
@@ -110,7 +118,7 @@ impl SessionManager {
                     if self.errand() != errand {
                         return;
                     }
-                    match self.refused(&request, error) {
+                    match self.refused(&request, follows_unsaved, error) {
                         AfterRefusal::Ask(other) => {
                             request = other;
                             continue;
@@ -140,7 +148,14 @@ impl SessionManager {
         });
     }
 
-    fn refused(self, request: &ReplyRequest, error: AppError) -> AfterRefusal {
+    /// Whether a request is about a message that follows one that may not be on the server's disk.
+    fn follows_unsaved(&self, request: &ReplyRequest) -> bool {
+        let ReplyRequest::Answer { parent_id: Some(parent_id), .. } = request else { return false };
+        self.inner.with_value(|inner| inner.dirty.contains(parent_id))
+    }
+
+    /// `follows_unsaved`: what [`Self::follows_unsaved`] said when the request was sent.
+    fn refused(self, request: &ReplyRequest, follows_unsaved: bool, error: AppError) -> AfterRefusal {
         if let Some(reply_id) = error.reply_id {
             // What was said is not saved by a refused request; it stays to be saved while the other reply is followed.
             return AfterRefusal::Ask(ReplyRequest::Rest { reply_id, after_seq: 0 });
@@ -150,6 +165,11 @@ impl SessionManager {
             if let ReplyRequest::Answer { .. } = request {
                 self.not_saved(&error);
             }
+            return AfterRefusal::Wait;
+        }
+        // What it follows is saved before the next try. Where that is refused too, waiting does not help.
+        let is_refused_for_good = *self.save_state.read_untracked() == SaveState::Failed;
+        if follows_unsaved && error.code == ErrorCode::InvalidRequest && !is_refused_for_good {
             return AfterRefusal::Wait;
         }
         self.live.set(None);
