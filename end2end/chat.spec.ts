@@ -574,6 +574,46 @@ test.describe("nothing is lost", () => {
     });
   }
 
+  test("what another program wrote meanwhile is shown after a save and after a reply, and only then is anything loaded", async ({
+    page,
+    verbatim,
+  }) => {
+    let loads = 0;
+    page.on("request", (request) => {
+      if (request.url().endsWith("/api/sessions/load")) loads += 1;
+    });
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo one");
+    await chat.ask("echo two");
+    await chat.replies.last().getByRole("button", { name: "Good reply" }).click();
+    await expect.poll(() => verbatim.theSession().messages[3]?.metadata.rating).toBe(1);
+    await chat.complete();
+    await page.reload();
+    await hydrated(page);
+    await chat.ask("echo three");
+    await chat.replies.last().getByRole("button", { name: "Reply anew" }).click();
+    const versions = chat.replies.last().getByRole("group", { name: "Versions" });
+    await expect(versions).toContainText("2/2");
+    await chat.complete();
+    await versions.getByRole("button", { name: "Previous version" }).click();
+    await expect.poll(() => verbatim.theSession().metadata.active_leaf).toBeTruthy();
+    await chat.complete();
+    await chat.ask("echo four");
+    expect(loads, "the page knows all that was written").toBe(0);
+
+    const { session_id } = verbatim.theSession();
+    await verbatim.post("save", { session_id, messages: [{ role: "user", content: "from elsewhere" }] });
+    await chat.replies.last().getByRole("button", { name: "Good reply" }).click();
+    await expect(chat.yours.last()).toContainText("from elsewhere");
+
+    await chat.say("slow 20 50");
+    await atLeast(chat, 2);
+    await verbatim.post("save", { session_id, messages: [{ role: "user", content: "from elsewhere again" }] });
+    await expect(chat.yours.last()).toContainText("from elsewhere again");
+    await chat.complete();
+  });
+
   test("two tabs keep all turns, and each catches up", async ({ page, context, verbatim }) => {
     const here = new Chat(page);
     await here.open(`${verbatim.address}/`);

@@ -107,6 +107,7 @@ struct Inner {
     ended_waits: u64,
     /// Sessions for which trying again to save what an earlier page left does not help.
     refused: Vec<SessionId>,
+    /// The session's revision, if all that was written up to it is known here: what was loaded, and writes of ours since.
     revision: Option<u64>,
     /// Ids of turns that are not known to be on the server's disk.
     dirty: Vec<String>,
@@ -522,8 +523,10 @@ impl SessionManager {
         self.inner.update_value(|inner| inner.saving = false);
         match answer {
             Ok(answer) => {
+                // Whether others saved in between is told only to who says what was known.
+                let is_all_known = base.is_some() && !answer.merged;
                 self.inner.update_value(|inner| {
-                    inner.revision = Some(answer.revision);
+                    inner.revision = is_all_known.then_some(answer.revision);
                     // What changed again in the meantime stays to be saved.
                     inner.patch.retain(|key, value| patch.get(key) != Some(value));
                     inner.touched.retain(|id, input| {
@@ -537,7 +540,7 @@ impl SessionManager {
                 if self.has_changes() {
                     self.save_soon();
                 }
-                if answer.merged {
+                if !is_all_known {
                     self.catch_up();
                 }
             }
@@ -757,6 +760,8 @@ impl SessionManager {
         let dirty = self.inner.with_value(|inner| inner.dirty.clone());
         move_to(&started, &self.messages_of(&dirty));
         self.metadata.set(metadata);
+        // Nothing has been written to it yet.
+        self.inner.update_value(|inner| inner.revision = Some(0));
         self.session_id.set(Some(started.clone()));
         Ok(started)
     }

@@ -192,8 +192,7 @@ impl SessionManager {
                 match (code, request) {
                     // The server keeps the message before it looks for an assistant.
                     (ErrorCode::AssistantUnreachable, ReplyRequest::Answer { id, .. }) => {
-                        self.mark_saved(std::slice::from_ref(id));
-                        self.inner.update_value(|inner| inner.revision = None);
+                        self.kept_with_request(id.clone());
                         self.tell_of_change();
                     }
                     (_, ReplyRequest::Answer { .. }) => self.save_state.set(SaveState::Failed),
@@ -220,6 +219,10 @@ impl SessionManager {
                 self.apply_waiting();
                 self.live.set(None);
                 let id = message.id.clone();
+                // The reply is one write, and where the session names its active leaf, moving that may be another one.
+                let written = message.rev;
+                let names_leaf = self.metadata.with_untracked(|metadata| metadata.contains_key("active_leaf"));
+                let has_only_ours = |known: u64| written == known + 1 && revision <= written + u64::from(names_leaf);
                 match self.turn(&id) {
                     Some(turn) => {
                         turn.message.set(*message);
@@ -229,13 +232,17 @@ impl SessionManager {
                     None => self.begin_own(*message),
                 }
                 self.leaf.set(Some(id));
-                self.inner.update_value(|inner| {
-                    inner.revision = Some(revision);
+                let is_all_known = self.inner.try_update_value(|inner| {
+                    inner.revision = inner.revision.filter(|&known| has_only_ours(known)).map(|_| revision);
                     // Whatever is merged from now on is of this revision or a later one, and knows them.
                     inner.own.retain(|id| inner.dirty.contains(id));
+                    inner.revision.is_some()
                 });
                 self.mark_saved(&[]);
                 self.tell_of_change();
+                if is_all_known == Some(false) {
+                    self.catch_up();
+                }
             }
             ReplyEvent::Failed { code, message, .. } => {
                 self.apply_waiting();
@@ -265,6 +272,17 @@ impl SessionManager {
                 }
             }
         }
+    }
+
+    /// Notes that the server keeps a message because its reply was asked for. If it was not there before, that was a write of ours.
+    fn kept_with_request(&self, id: String) {
+        let is_new = self.turn(&id).is_some_and(|turn| turn.message.read_untracked().rev == 0);
+        self.inner.update_value(|inner| {
+            if is_new && inner.dirty.contains(&id) {
+                inner.revision = inner.revision.map(|known| known + 1);
+            }
+        });
+        self.mark_saved(&[id]);
     }
 
     fn live_turn(&self) -> Option<Turn> {
@@ -302,7 +320,7 @@ impl SessionManager {
         self.leaf.set(Some(id.to_owned()));
         if let Some(parent_id) = parent_id {
             // The server keeps the message before the reply begins.
-            self.mark_saved(&[parent_id]);
+            self.kept_with_request(parent_id);
         }
         self.tell_of_change();
         if self.inner.try_update_value(|inner| std::mem::take(&mut inner.stop_wanted)) == Some(true) {
