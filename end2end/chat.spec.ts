@@ -58,6 +58,35 @@ test.describe("without an assistant", () => {
   });
 });
 
+test.describe("without an assistant at first", () => {
+  test.use({ assistant: ["--assistant", "openai", "--openai-url", "http://127.0.0.1:9/v1"] });
+
+  test("a reply that was stopped before it was refused is not stopped when it is asked for again", async ({ page, verbatim, openai, problems }) => {
+    problems.expect(FAILED_REQUEST);
+    let answer = () => {};
+    const stopped = new Promise<void>((resolve) => (answer = resolve));
+    await page.route("**/api/replies/start", async (route) => {
+      await stopped;
+      await route.continue();
+    });
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.say("Is anybody there?");
+    await chat.stop.click();
+    await expect(page.getByText("Stopping…")).toBeVisible();
+    answer();
+    const again = page.getByRole("alert").getByRole("button", { name: "Try again" });
+    await expect(again).toBeVisible();
+    await verbatim.stop();
+    verbatim.answeredBy(["--assistant", "openai", "--openai-url", openai.url]);
+    await verbatim.start();
+    await again.click();
+    await expect(chat.replies).toHaveText([/You said «Is anybody there\?»/]);
+    await chat.complete();
+    expect(verbatim.theSession().messages[1]?.metadata.stopped).toBeFalsy();
+  });
+});
+
 test.describe("a reply", () => {
   test("streams in, ends, and is kept", async ({ page, verbatim }) => {
     const chat = new Chat(page);

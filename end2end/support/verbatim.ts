@@ -37,7 +37,7 @@ export class Verbatim {
   /** A folder that belongs to this server alone; the data directory is below it. */
   readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "verbatim-"));
   readonly dataDir = path.join(this.folder, "memory");
-  private readonly options: string[];
+  private options: string[];
   private process: ChildProcess | undefined;
   private port = 0;
   private output = "";
@@ -60,6 +60,11 @@ export class Verbatim {
   /** Everything that the server has written, for messages about failures. */
   get log(): string {
     return this.output;
+  }
+
+  /** Takes other options at the next start. */
+  answeredBy(options: string[]): void {
+    this.options = options;
   }
 
   /** Starts the server and waits until it says its address. */

@@ -386,6 +386,7 @@ impl SessionManager {
         if self.inner.with_value(|inner| inner.dirty.contains(&parent_id)) {
             return self.answer(parent_id);
         }
+        self.inner.update_value(|inner| inner.stop_wanted = false);
         let Some(session_id) = self.session_id.get_untracked() else { return };
         self.follow(ReplyRequest::Again {
             session_id,
@@ -401,7 +402,10 @@ impl SessionManager {
         let Some(reply_id) = live.reply_id else {
             if live.reconnecting {
                 // What was said stays unsaved and is saved as soon as that is possible; nobody waits for a reply.
-                self.inner.update_value(|inner| inner.ended_waits += 1);
+                self.inner.update_value(|inner| {
+                    inner.ended_waits += 1;
+                    inner.stop_wanted = false;
+                });
                 browser::abort_stream();
                 self.live.set(None);
             } else {

@@ -55,6 +55,7 @@ impl SessionManager {
                 Err(error) => {
                     self.not_saved(&error);
                     if Trouble::passing(&error).is_none() {
+                        self.forget_stop();
                         self.live.set(None);
                         return None;
                     }
@@ -140,6 +141,16 @@ impl SessionManager {
         }
     }
 
+    /// No longer stops the reply that was asked for as soon as it begins.
+    fn forget_stop(&self) {
+        self.inner.update_value(|inner| inner.stop_wanted = false);
+        self.live.update(|live| {
+            if let Some(live) = live {
+                live.stopping = false;
+            }
+        });
+    }
+
     fn reconnecting(&self) {
         self.live.update(|live| {
             if let Some(live) = live {
@@ -157,7 +168,9 @@ impl SessionManager {
     /// `follows_unsaved`: what [`Self::follows_unsaved`] said when the request was sent.
     fn refused(self, request: &ReplyRequest, follows_unsaved: bool, error: AppError) -> AfterRefusal {
         if let Some(reply_id) = error.reply_id {
-            // What was said is not saved by a refused request; it stays to be saved while the other reply is followed.
+            // What was said is not saved by a refused request; it stays to be saved while the other reply is followed. That is not
+            // the one that may have been stopped before it began.
+            self.forget_stop();
             return AfterRefusal::Ask(ReplyRequest::Rest { reply_id, after_seq: 0 });
         }
         if Trouble::passing(&error).is_some() {
@@ -172,6 +185,7 @@ impl SessionManager {
         if follows_unsaved && error.code == ErrorCode::InvalidRequest && !is_refused_for_good {
             return AfterRefusal::Wait;
         }
+        self.forget_stop();
         self.live.set(None);
         let parent = match request {
             ReplyRequest::Answer { id, .. } => Some(id.clone()),
