@@ -430,9 +430,8 @@ impl SessionManager {
             turns::newest_leaf(&turns, beginning.above.as_deref(), id)
         };
         let Some(leaf) = leaf else { return };
-        self.leaf.set(Some(leaf.clone()));
-        self.change_metadata("active_leaf", Value::String(leaf));
-        spawn_local(async move { self.save().await });
+        self.move_leaf(leaf);
+        self.save_soon();
     }
 
     /// Changes the metadata of a turn; `null` removes the field.
@@ -662,6 +661,12 @@ impl SessionManager {
         self.inner.update_value(|inner| inner.patch.extend(patch));
     }
 
+    /// Lets the shown conversation end at another message; to be saved.
+    fn move_leaf(&self, leaf: String) {
+        self.leaf.set(Some(leaf.clone()));
+        self.change_metadata("active_leaf", Value::String(leaf));
+    }
+
     fn add_unsaved(&self, message: Message) {
         let id = message.id.clone();
         let session_id = self.session_id.get_untracked();
@@ -817,8 +822,13 @@ impl SessionManager {
         self.beginning.set(beginning);
         self.turns.set(turns);
         if !is_busy && has_dirty != Some(true) {
-            self.leaf.set(leaf);
-            self.save_state.set(SaveState::Saved(browser::now_ms()));
+            // What was loaded does not know yet of a switch that is not saved.
+            if !patch.contains_key("active_leaf") {
+                self.leaf.set(leaf);
+            }
+            if patch.is_empty() && touched.is_empty() {
+                self.save_state.set(SaveState::Saved(browser::now_ms()));
+            }
         }
         if let (false, Some(running)) = (is_busy, running) {
             self.follow(ReplyRequest::Rest { reply_id: running.reply_id, after_seq: 0 });
@@ -884,6 +894,38 @@ mod tests {
         assert_eq!(title_of("  Hello\nthere"), "Hello");
         assert_eq!(title_of(&"é".repeat(100)), format!("{}…", "é".repeat(80)));
         assert_eq!(title_of(""), "");
+    }
+
+    #[test]
+    fn what_is_loaded_leaves_a_switch_alone_that_is_not_saved_yet() {
+        let owner = Owner::new();
+        owner.with(|| {
+            let loaded = |revision: u64, rating: Value| -> Loaded {
+                let message = |id: &str, parent: Option<&str>, metadata: &Value| {
+                    json!({"id":id,"parent_id":parent,"role":"user","content":id,"timestamp":"2026-02-09T21:30:10Z",
+                        "metadata":metadata})
+                };
+                serde_json::from_value(json!({"session_id":"s","user_name":"User","started_at":"2026-02-09T21:30:10Z",
+                    "last_updated":"2026-02-09T21:30:10Z","metadata":{"active_leaf":"c"},"revision":revision,
+                    "messages":[message("a", None, &json!({})),message("c", Some("a"), &rating)],
+                    "branches":[message("b", Some("a"), &json!({}))],"running":null}))
+                .unwrap()
+            };
+            let manager = SessionManager::new();
+            manager.open(loaded(3, json!({})));
+            let last = || manager.last_shown_id();
+            assert_eq!(last().as_deref(), Some("c"));
+            manager.move_leaf("b".to_owned());
+            manager.merge(loaded(4, json!({"rating":1})));
+            assert_eq!(last().as_deref(), Some("b"));
+            assert_eq!(
+                manager.turn("c").map(|turn| turn.message.get_untracked().metadata),
+                Some(object(json!({"rating":1})))
+            );
+            manager.inner.update_value(|inner| inner.patch.clear());
+            manager.merge(loaded(5, json!({})));
+            assert_eq!(last().as_deref(), Some("c"));
+        });
     }
 
     #[test]
