@@ -27,7 +27,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 pub use left_behind::left_to_start;
 
@@ -784,10 +784,15 @@ impl SessionManager {
         let is_busy = self.is_live();
         let leaf = loaded.session.leaf().map(str::to_owned);
         let running = loaded.running.clone();
-        let has_dirty = self.inner.try_update_value(|inner| {
-            inner.revision = Some(loaded.revision);
-            !inner.dirty.is_empty()
+        let (saved, unsaved): (Vec<String>, Vec<String>) = self.inner.with_value(|inner| {
+            let of_loaded = loaded.session.messages.iter().chain(&loaded.session.branches);
+            let loaded_ids: HashSet<&str> = of_loaded.map(|exported| exported.message.id.as_str()).collect();
+            inner.dirty.iter().cloned().partition(|id| loaded_ids.contains(id.as_str()))
         });
+        self.inner.update_value(|inner| inner.revision = Some(loaded.revision));
+        if !saved.is_empty() {
+            self.mark_saved(&saved);
+        }
         let (patch, touched) = self.inner.with_value(|inner| (inner.patch.clone(), inner.touched.clone()));
         let beginning = Beginning::of(&loaded);
         let mut metadata = loaded.session.metadata.clone();
@@ -821,7 +826,7 @@ impl SessionManager {
         self.inner.update_value(|inner| inner.own = own);
         self.beginning.set(beginning);
         self.turns.set(turns);
-        if !is_busy && has_dirty != Some(true) {
+        if !is_busy && unsaved.is_empty() {
             // What was loaded does not know yet of a switch that is not saved.
             if !patch.contains_key("active_leaf") {
                 self.leaf.set(leaf);

@@ -290,9 +290,8 @@ impl SessionManager {
 
     /// Notes that the server keeps a message because its reply was asked for. If it was not there before, that was a write of ours.
     fn kept_with_request(&self, id: String) {
-        let is_new = self.turn(&id).is_some_and(|turn| turn.message.read_untracked().rev == 0);
         self.inner.update_value(|inner| {
-            if is_new && inner.dirty.contains(&id) {
+            if inner.dirty.contains(&id) {
                 inner.revision = inner.revision.map(|known| known + 1);
             }
         });
