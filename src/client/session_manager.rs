@@ -893,6 +893,8 @@ fn object(value: Value) -> Object {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::document::SessionDocument;
+    use crate::model::session::Session;
 
     #[test]
     fn a_title_is_one_line_and_cut_on_a_character() {
@@ -906,15 +908,27 @@ mod tests {
         let owner = Owner::new();
         owner.with(|| {
             let loaded = |revision: u64, rating: Value| -> Loaded {
-                let message = |id: &str, parent: Option<&str>, metadata: &Value| {
-                    json!({"id":id,"parent_id":parent,"role":"user","content":id,"timestamp":"2026-02-09T21:30:10Z",
-                        "metadata":metadata})
+                let message = |id: &str, parent: Option<&str>, metadata: Value| -> Message {
+                    serde_json::from_value(json!({"id":id,"parent_id":parent,"role":"user","content":id,
+                        "timestamp":"2026-02-09T21:30:10Z","metadata":metadata}))
+                    .unwrap()
                 };
-                serde_json::from_value(json!({"session_id":"s","user_name":"User","started_at":"2026-02-09T21:30:10Z",
-                    "last_updated":"2026-02-09T21:30:10Z","metadata":{"active_leaf":"c"},"revision":revision,
-                    "messages":[message("a", None, &json!({})),message("c", Some("a"), &rating)],
-                    "branches":[message("b", Some("a"), &json!({}))],"running":null}))
-                .unwrap()
+                let session = Session {
+                    session_id: "s".parse().unwrap(),
+                    user_name: "User".to_owned(),
+                    started_at: "2026-02-09T21:30:10Z".to_owned(),
+                    last_updated: "2026-02-09T21:30:10Z".to_owned(),
+                    metadata: object(json!({"active_leaf":"c"})),
+                    messages: vec![
+                        message("a", None, json!({})),
+                        message("b", Some("a"), json!({})),
+                        message("c", Some("a"), rating),
+                    ],
+                    revision,
+                    extra: Object::new(),
+                };
+                let session = SessionDocument::new(&session);
+                Loaded { session, revision, running: None, total: None, earlier: None, preview: None }
             };
             let manager = SessionManager::new();
             manager.open(loaded(3, json!({})));
