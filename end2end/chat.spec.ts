@@ -410,6 +410,34 @@ test.describe("a turn", () => {
     await expect.poll(hidden).toEqual(["echo two", "two"]);
   });
 
+  test("that is hidden and has another version gives its place to that, and Undo brings it back", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo one");
+    await chat.replies.last().getByRole("button", { name: "Reply anew" }).click();
+    const versions = chat.replies.last().getByRole("group", { name: "Versions" });
+    await expect(versions).toContainText("2/2");
+    await chat.complete();
+    const [first, second] = verbatim.theSession().messages.slice(1).map((message) => message.id);
+    const shown = () => chat.replies.evaluateAll((replies) => replies.map((reply) => (reply as HTMLElement).dataset.messageId));
+    expect(await shown()).toEqual([second]);
+    await chat.replies.last().getByRole("button", { name: "Hide" }).click();
+    await expect.poll(shown).toEqual([first]);
+    await expect(versions).toHaveCount(0);
+    await expect.poll(() => verbatim.theSession().metadata.active_leaf).toBe(first);
+    await page.getByRole("button", { name: "Undo" }).click();
+    await expect.poll(shown).toEqual([second]);
+    await expect(versions).toContainText("2/2");
+    await chat.complete();
+
+    await chat.replies.last().getByRole("button", { name: "Hide" }).click();
+    await expect.poll(shown).toEqual([first]);
+    await chat.complete();
+    await page.reload();
+    await hydrated(page);
+    expect(await shown()).toEqual([first]);
+  });
+
   test("that was rated while the server was away is rated when it is back", async ({ page, verbatim, problems }) => {
     problems.expect(FAILED_REQUEST);
     const chat = new Chat(page);

@@ -85,6 +85,13 @@ pub enum Earlier {
     Failed(String),
 }
 
+/// Where the shown conversation ended before a turn of it was hidden, and where it ends since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedLeaf {
+    before: String,
+    after: String,
+}
+
 /// What the tabs tell each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Tidings {
@@ -449,6 +456,32 @@ impl SessionManager {
             inner.touched.entry(id.to_owned()).or_insert_with(input).metadata.extend(change);
         });
         self.save_soon();
+    }
+
+    /// Takes a turn out of the conversation. Where it was the last one and has another version, that is shown in its place:
+    /// from a hidden turn there is no way to its versions.
+    pub fn hide_turn(self, id: &str) -> Option<MovedLeaf> {
+        let leaf = self.leaf.get_untracked();
+        let other = {
+            let (turns, beginning) = (self.turns.read_untracked(), self.beginning.read_untracked());
+            turns::leaf_without(&turns, leaf.as_deref(), beginning.above.as_deref(), id)
+        };
+        let moved = other.filter(|_| !self.is_live()).map(|after| {
+            self.move_leaf(after.clone());
+            MovedLeaf { before: leaf.unwrap_or_else(|| id.to_owned()), after }
+        });
+        self.change_turn(id, "hidden", true.into());
+        moved
+    }
+
+    /// Undoes [`Self::hide_turn`], which answered `moved`.
+    pub fn show_turn(self, id: &str, moved: Option<&MovedLeaf>) {
+        let leaf = self.leaf.get_untracked();
+        // Where the conversation went on meanwhile, it stays there.
+        if let Some(moved) = moved.filter(|moved| leaf.as_ref() == Some(&moved.after)) {
+            self.move_leaf(moved.before.clone());
+        }
+        self.change_turn(id, "hidden", Value::Null);
     }
 
     /// Chooses what the assistant may do in the next turn.

@@ -108,6 +108,14 @@ pub fn newest_leaf(turns: &[Turn], above: Option<&str>, id: &str) -> Option<Stri
     Some(turns[leaf].id.clone())
 }
 
+/// Where the conversation is to end when its last shown turn, `id`, is taken out of it: at the newest message that follows the
+/// nearest other version. `None` where there is none, or where turns are shown after it, which are to stay.
+pub fn leaf_without(turns: &[Turn], leaf: Option<&str>, above: Option<&str>, id: &str) -> Option<String> {
+    let last = rows(turns, leaf, above).pop().filter(|row| row.turn.id == id)?;
+    let nearest = last.version.checked_sub(1).unwrap_or(1);
+    newest_leaf(turns, above, last.versions.get(nearest)?)
+}
+
 /// Puts earlier turns before those that are held; none is held twice.
 pub fn prepend(turns: &mut Vec<Turn>, earlier: Vec<Message>) {
     let held: HashSet<&str> = turns.iter().map(|turn| turn.id.as_str()).collect();
@@ -204,5 +212,27 @@ mod tests {
         assert!(!hangs_outside(&[message("c", Some("b"), json!({}))], &part), "it is loaded itself");
         assert!(hangs_outside(&[message("e", Some("x"), json!({}))], &part));
         assert!(!hangs_outside(&[message("e", Some("x"), json!({}))], &loaded(&[], 0)), "the whole is there");
+    }
+
+    #[test]
+    fn without_its_last_turn_a_conversation_ends_at_the_nearest_other_version() {
+        Owner::new().with(|| {
+            let turns: Vec<Turn> = [
+                message("a", None, json!({})),
+                message("b", Some("a"), json!({})),
+                message("c", Some("b"), json!({})),
+                message("d", Some("a"), json!({})),
+                message("e", Some("a"), json!({})),
+                message("h", Some("a"), json!({"hidden":true})),
+            ]
+            .map(Turn::new)
+            .to_vec();
+            let without = |leaf: &str, id: &str| leaf_without(&turns, Some(leaf), None, id);
+            assert_eq!(without("e", "e").as_deref(), Some("d"));
+            assert_eq!(without("d", "d").as_deref(), Some("c"), "with what follows it");
+            assert_eq!(without("c", "b"), None, "what follows it stays");
+            assert_eq!(without("c", "c"), None, "it has no other version");
+            assert_eq!(without("h", "a"), None);
+        });
     }
 }

@@ -16,11 +16,11 @@ use std::sync::Arc;
 /// Takes a turn out of the conversation in hand, and offers to undo it.
 fn hide(manager: SessionManager, toaster: Toaster, message: Message) {
     let Some(session_id) = manager.session_id.get_untracked() else { return };
-    manager.change_turn(&message.id, "hidden", true.into());
+    let moved = manager.hide_turn(&message.id);
     let undo = Arc::new(move || {
         let is_in_hand = manager.session_id.get_untracked().as_ref() == Some(&session_id);
         if is_in_hand && manager.holds(&message.id) {
-            return manager.change_turn(&message.id, "hidden", Value::Null);
+            return manager.show_turn(&message.id, moved.as_ref());
         }
         // Another session is in hand by now, or another part of this one.
         bring_back(manager, toaster, session_id.clone(), message.clone());
