@@ -92,6 +92,29 @@ pub struct MovedLeaf {
     after: String,
 }
 
+/// Changes of the metadata of a session and of its turns.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Changes {
+    /// As [`Inner::patch`].
+    patch: Object,
+    /// As [`Inner::touched`].
+    touched: HashMap<String, MessageInput>,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.patch.is_empty() && self.touched.is_empty()
+    }
+
+    /// A message with what is changed of its metadata.
+    fn made_to(&self, mut message: Message) -> Message {
+        if let Some(changes) = self.touched.get(&message.id) {
+            merge_patch(&mut message.metadata, &changes.metadata);
+        }
+        message
+    }
+}
+
 /// What the tabs tell each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Tidings {
@@ -114,6 +137,8 @@ struct Inner {
     ended_waits: u64,
     /// Sessions for which trying again to save what an earlier page left does not help.
     refused: Vec<SessionId>,
+    /// Changes that could not be saved while their session was in hand.
+    left: HashMap<SessionId, Changes>,
     /// The session's revision, if all that was written up to it is known here: what was loaded, and writes of ours since.
     revision: Option<u64>,
     /// Ids of turns that are not known to be on the server's disk.
@@ -242,10 +267,15 @@ impl SessionManager {
     pub fn open(&self, loaded: Loaded) {
         self.clear();
         journal::release();
-        let leaf = loaded.session.leaf().map(str::to_owned);
+        let left = self.inner.try_update_value(|inner| inner.left.remove(&loaded.session.session_id)).flatten();
+        let left = left.unwrap_or_default();
+        let switched_to = left.patch.get("active_leaf").and_then(Value::as_str);
+        let leaf = switched_to.or(loaded.session.leaf()).map(str::to_owned);
         let saved_at = time::parse(&loaded.session.last_updated).map_or(0.0, |at| at.timestamp_millis() as f64);
         self.inner.update_value(|inner| inner.revision = Some(loaded.revision));
-        self.metadata.set(loaded.session.metadata.clone());
+        let mut metadata = loaded.session.metadata.clone();
+        merge_patch(&mut metadata, &left.patch);
+        self.metadata.set(metadata);
         self.save_state.set(SaveState::Saved(saved_at));
         self.live.set(loaded.running.as_ref().map(|running| LiveReply {
             reply_id: Some(running.reply_id.clone()),
@@ -257,7 +287,12 @@ impl SessionManager {
         let beginning = Beginning::of(&loaded);
         self.inner.update_value(|inner| inner.first_needed = beginning.earlier);
         self.beginning.set(beginning);
-        self.turns.set(loaded.session.into_messages().into_iter().map(Turn::new).collect());
+        let messages = loaded.session.into_messages().into_iter().map(|message| left.made_to(message));
+        self.turns.set(messages.map(Turn::new).collect());
+        if !left.is_empty() {
+            self.inner.update_value(|inner| (inner.patch, inner.touched) = (left.patch, left.touched));
+            self.save_soon();
+        }
         self.visits.update(|count| *count += 1);
     }
 
@@ -636,6 +671,10 @@ impl SessionManager {
         self.inner.with_value(|inner| !inner.patch.is_empty() || !inner.touched.is_empty())
     }
 
+    fn changes_in_hand(&self) -> Changes {
+        self.inner.with_value(|inner| Changes { patch: inner.patch.clone(), touched: inner.touched.clone() })
+    }
+
     fn visit(&self) -> u64 {
         self.inner.with_value(|inner| inner.visit)
     }
@@ -654,14 +693,18 @@ impl SessionManager {
         self.live.read_untracked().is_some()
     }
 
-    fn clear(&self) {
-        if self.has_changes() {
-            self.flush_on_exit();
-        }
+    fn clear(self) {
+        let changes = self.changes_in_hand();
+        let session_id = self.session_id.get_untracked().filter(|_| !changes.is_empty());
+        let has_left = session_id.is_some();
         self.inner.update_value(|inner| {
-            let refused = std::mem::take(&mut inner.refused);
-            *inner = Inner { visit: inner.visit + 1, refused, ..Inner::default() };
+            let (refused, mut left) = (std::mem::take(&mut inner.refused), std::mem::take(&mut inner.left));
+            left.extend(session_id.map(|session_id| (session_id, changes)));
+            *inner = Inner { visit: inner.visit + 1, refused, left, ..Inner::default() };
         });
+        if has_left {
+            spawn_local(async move { self.save_all_left_behind().await });
+        }
         // The connection of a reply that is no longer shown is one of the few that a browser has.
         browser::abort_stream();
         self.notice.set(None);
@@ -826,19 +869,17 @@ impl SessionManager {
         if !saved.is_empty() {
             self.mark_saved(&saved);
         }
-        let (patch, touched) = self.inner.with_value(|inner| (inner.patch.clone(), inner.touched.clone()));
+        let changes = self.changes_in_hand();
         let beginning = Beginning::of(&loaded);
         let mut metadata = loaded.session.metadata.clone();
-        merge_patch(&mut metadata, &patch);
+        merge_patch(&mut metadata, &changes.patch);
         self.metadata.set(metadata);
         let mut known: HashMap<String, ArcRwSignal<Message>> = self
             .turns
             .with_untracked(|turns| turns.iter().map(|turn| (turn.id.clone(), turn.message.clone())).collect());
         let mut turns: Vec<Turn> = Vec::new();
-        for mut message in loaded.session.into_messages() {
-            if let Some(changes) = touched.get(&message.id) {
-                merge_patch(&mut message.metadata, &changes.metadata);
-            }
+        for message in loaded.session.into_messages() {
+            let message = changes.made_to(message);
             turns.push(match known.remove(&message.id) {
                 Some(signal) => {
                     if live.as_ref() != Some(&message.id) && *signal.read_untracked() != message {
@@ -861,10 +902,10 @@ impl SessionManager {
         self.turns.set(turns);
         if !is_busy && unsaved.is_empty() {
             // What was loaded does not know yet of a switch that is not saved.
-            if !patch.contains_key("active_leaf") {
+            if !changes.patch.contains_key("active_leaf") {
                 self.leaf.set(leaf);
             }
-            if patch.is_empty() && touched.is_empty() {
+            if changes.is_empty() {
                 self.save_state.set(SaveState::Saved(browser::now_ms()));
             }
         }
@@ -874,15 +915,19 @@ impl SessionManager {
     }
 
     fn flush_on_exit(&self) {
-        let Some(session_id) = self.session_id.get_untracked() else { return };
-        let (dirty, patch, touched) =
-            self.inner.with_value(|inner| (inner.dirty.clone(), inner.patch.clone(), inner.touched.clone()));
-        if dirty.is_empty() && patch.is_empty() && touched.is_empty() {
-            return;
+        let post = |session_id: &SessionId, messages: Vec<MessageInput>, changes: &Changes| {
+            let body = json!({"session_id": session_id, "messages": messages, "metadata": changes.patch});
+            browser::post_on_exit("/api/sessions/save", body.to_string());
+        };
+        for (session_id, changes) in self.inner.with_value(|inner| inner.left.clone()) {
+            post(&session_id, changes.touched.values().cloned().collect(), &changes);
         }
-        let messages = self.inputs(&dirty, &touched);
-        let body = json!({"session_id": session_id, "messages": messages, "metadata": patch});
-        browser::post_on_exit("/api/sessions/save", body.to_string());
+        let Some(session_id) = self.session_id.get_untracked() else { return };
+        let dirty = self.inner.with_value(|inner| inner.dirty.clone());
+        let changes = self.changes_in_hand();
+        if !dirty.is_empty() || !changes.is_empty() {
+            post(&session_id, self.inputs(&dirty, &changes.touched), &changes);
+        }
     }
 
     fn ask_assistant_if_away(self) {

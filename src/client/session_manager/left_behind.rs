@@ -1,4 +1,5 @@
-//! Turns that an earlier page or visit could not save: they are taken up again, or saved without being shown.
+//! Turns that an earlier page or visit could not save: they are taken up again, or saved without being shown. So are changes of
+//! metadata that an earlier visit could not save.
 
 use super::SessionManager;
 use crate::api;
@@ -76,9 +77,13 @@ impl SessionManager {
         }
     }
 
-    /// Saves the turns of sessions that are not in hand, which an earlier page or visit could not save.
+    /// Saves the turns and changes of sessions that are not in hand, which an earlier page or visit could not save.
     pub(super) async fn save_all_left_behind(self) {
-        for session_id in journal::sessions() {
+        let mut sessions = journal::sessions();
+        self.inner.with_value(|inner| sessions.extend(inner.left.keys().cloned()));
+        sessions.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        sessions.dedup();
+        for session_id in sessions {
             let is_held = self.session_id.with_untracked(|held| held.as_ref() == Some(&session_id));
             if is_held || self.inner.with_value(|inner| inner.refused.contains(&session_id)) {
                 continue;
@@ -94,13 +99,21 @@ impl SessionManager {
 
     pub(super) async fn save_left_behind(self, session_id: &SessionId) -> Result<(), AppError> {
         let left = journal::unsaved(Some(session_id));
-        if left.is_empty() {
+        let changes = self.inner.with_value(|inner| inner.left.get(session_id).cloned()).unwrap_or_default();
+        if left.is_empty() && changes.is_empty() {
             return Ok(());
         }
         let ids: Vec<String> = left.iter().map(|message| message.id.clone()).collect();
-        let messages = left.into_iter().map(MessageInput::from).collect();
-        api::sessions::save(session_id.clone(), messages, None, None, None).await?;
+        let messages = left.into_iter().map(MessageInput::from).chain(changes.touched.values().cloned()).collect();
+        let metadata = (!changes.patch.is_empty()).then(|| changes.patch.clone());
+        api::sessions::save(session_id.clone(), messages, None, metadata, None).await?;
         ids.iter().for_each(|id| journal::forget(Some(session_id), id));
+        self.inner.update_value(|inner| {
+            // Meanwhile the session may have been in hand, and have been left with other changes.
+            if inner.left.get(session_id) == Some(&changes) {
+                inner.left.remove(session_id);
+            }
+        });
         self.changed(session_id);
         Ok(())
     }
