@@ -511,6 +511,56 @@ test.describe("nothing is lost", () => {
     await expect(chat.yours).toHaveText([/hello/]);
   });
 
+  test("a draft is left alone by what another tab sends", async ({ page, context, verbatim }) => {
+    const one = new Chat(page);
+    const other = new Chat(await context.newPage());
+    await one.open(`${verbatim.address}/chat?new`);
+    await other.open(`${verbatim.address}/chat?new`);
+    await one.message.fill("a long thought");
+    await other.ask("echo x");
+    await page.bringToFront();
+    await page.getByRole("navigation").first().getByRole("link", { name: "Sessions" }).click();
+    await expect(page).toHaveURL(/\/sessions$/);
+    await page.goBack();
+    await expect(one.message).toHaveValue("a long thought");
+    await page.reload();
+    await hydrated(page);
+    await expect(one.message).toHaveValue("a long thought");
+    // Nor does sending remove what another tab has typed since.
+    await other.page.bringToFront();
+    await other.newSession.click();
+    await other.message.fill("echo y");
+    await page.bringToFront();
+    await one.message.fill("a longer thought");
+    await other.page.bringToFront();
+    await other.send.click();
+    await other.complete();
+    await page.bringToFront();
+    await page.reload();
+    await hydrated(page);
+    await expect(one.message).toHaveValue("a longer thought");
+  });
+
+  test("a draft that was begun before its session is found in the session", async ({ page, verbatim, problems }) => {
+    problems.expect(/Failed to load resource|ERR_|network/i);
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/chat?new`);
+    await verbatim.stop();
+    await chat.say("echo one");
+    await expect(chat.saveState).toContainText(/not saved/i);
+    await chat.message.fill("the next words");
+    await verbatim.start();
+    await expect(page).toHaveURL(/\/chat\/\w+$/, { timeout: 30_000 });
+    await chat.complete();
+    await page.reload();
+    await hydrated(page);
+    await expect(chat.replies).toHaveCount(1);
+    await expect(chat.message).toHaveValue("the next words");
+    await chat.newSession.click();
+    await expect(page.getByRole("article")).toHaveCount(0);
+    await expect(chat.message).toHaveValue("");
+  });
+
   test("what is typed before the page listens stays", async ({ page, verbatim }) => {
     let release = () => {};
     const held = new Promise<void>((resolve) => (release = resolve));

@@ -8,6 +8,7 @@
 mod left_behind;
 mod reply;
 
+use super::drafts::Drafts;
 use super::journal;
 use super::reply_stream::{self, ReplyRequest};
 use super::save_state::{SaveState, Trouble};
@@ -181,6 +182,8 @@ pub struct SessionManager {
     pub visits: RwSignal<u64>,
     /// Whether turns before those that are held are being loaded.
     pub earlier: RwSignal<Earlier>,
+    /// What is typed and not sent.
+    pub drafts: Drafts,
     turns: RwSignal<Vec<Turn>>,
     beginning: RwSignal<Beginning>,
     leaf: RwSignal<Option<String>>,
@@ -207,6 +210,7 @@ impl SessionManager {
             changes: RwSignal::new(HashMap::new()),
             visits: RwSignal::new(0),
             earlier: RwSignal::new(Earlier::Idle),
+            drafts: Drafts::default(),
             turns: RwSignal::new(Vec::new()),
             beginning: RwSignal::new(Beginning::default()),
             leaf: RwSignal::new(None),
@@ -844,6 +848,7 @@ impl SessionManager {
         }
         let dirty = self.inner.with_value(|inner| inner.dirty.clone());
         move_to(&started, &self.messages_of(&dirty));
+        self.drafts.move_to(&started);
         self.metadata.set(metadata);
         // Nothing has been written to it yet.
         self.inner.update_value(|inner| inner.revision = Some(0));

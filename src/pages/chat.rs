@@ -238,10 +238,10 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
     Effect::new(move |earlier: Option<()>| {
         manager.visits.track();
         let id = manager.session_id.get_untracked();
-        let kept = journal::draft(id.as_ref());
+        let kept = manager.drafts.of(id.as_ref());
         let typed = if earlier.is_none() { typed_early.clone() } else { String::new() };
         let words = joined_draft(kept, typed);
-        journal::set_draft(id.as_ref(), &words);
+        manager.drafts.keep(id.as_ref(), &words);
         draft.set(words);
         reading.go_to_newest();
         if browser::has_fine_pointer() {
@@ -276,7 +276,7 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
     });
 
     let on_send = Callback::new(move |text: String| {
-        journal::set_draft(manager.session_id.get_untracked().as_ref(), "");
+        manager.drafts.forget(manager.session_id.get_untracked().as_ref());
         reading.go_to_newest();
         manager.send(text);
     });
@@ -378,7 +378,7 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
                                 is_busy
                                 field
                                 on_input=Callback::new(move |text: String| {
-                                    journal::set_draft(manager.session_id.get_untracked().as_ref(), &text);
+                                    manager.drafts.keep(manager.session_id.get_untracked().as_ref(), &text);
                                 })
                                 on_send
                                 on_stop=Callback::new(move |()| manager.stop())
