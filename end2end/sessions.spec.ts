@@ -80,6 +80,39 @@ async function metadata(verbatim: Verbatim, session_id: string): Promise<any> {
   return (await verbatim.post("load", { session_id })).metadata;
 }
 
+test("what is typed beside a session, and how much of it is shown, stays when the session goes on", async ({ page, context, verbatim }) => {
+  const id = await keep(verbatim, "Before", "echo zero");
+  const words = Array.from({ length: 150 }, (_, place) => ({ role: place % 2 ? "user" : "assistant", content: `Turn ${place}.` }));
+  await verbatim.post("save", { session_id: id, messages: words });
+  const { details } = new Sessions(page);
+  await gotoHydrated(page, `${verbatim.address}/sessions/${id}`);
+  const turns = details.getByRole("article");
+  await expect(turns).toHaveCount(100);
+  await details.getByRole("button", { name: "Show more messages (51)" }).click();
+  await expect(turns).toHaveCount(151);
+  const tag = details.getByRole("textbox", { name: "Add a tag" });
+  await tag.fill("half a t");
+  await details.getByRole("button", { name: "Rename" }).click();
+  const title = details.getByRole("textbox", { name: "Title" });
+  await title.fill("Half a ti");
+
+  const chat = new Chat(await context.newPage());
+  await chat.open(`${verbatim.address}/chat/${id}`);
+  await chat.ask("echo on it goes");
+  await chat.replies.last().getByRole("button", { name: "Good reply" }).click();
+  await page.bringToFront();
+  await expect(turns).toHaveCount(153);
+  await expect(turns.last()).toContainText("on it goes");
+  await expect(turns.last()).toContainText("Good");
+  await expect(details).toContainText("153 (77 you, 76 assistant)");
+  await expect(title).toHaveValue("Half a ti");
+  await expect(title).toBeFocused();
+  await expect(tag).toHaveValue("half a t");
+  await title.press("Enter");
+  await expect.poll(async () => (await metadata(verbatim, id)).title).toBe("Half a ti");
+  expect(verbatim.theSession().messages.at(-1)?.metadata.rating).toBe(1);
+});
+
 test.describe("with sessions of the older format", () => {
   test.use({ olderSessions: true });
 

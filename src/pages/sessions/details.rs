@@ -14,15 +14,16 @@ use crate::components::session_browser::{NO_WORDS, kind_sign};
 use crate::components::toast::Toaster;
 use crate::components::transcript::TurnView;
 use crate::error::{AppError, ErrorCode};
-use crate::export::document::ExportedMessage;
+use crate::export::document::{ExportedMessage, SessionDocument};
 use crate::model::Object;
 use crate::model::message::Role;
-use crate::model::session::{Kind, first_characters};
+use crate::model::session::{Kind, SessionId, Stats, first_characters};
 use crate::pages::hidden::{HiddenTurns, bring_back};
 use crate::pages::not_found::NotFound;
 use leptos::html;
 use leptos::prelude::*;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Turns of a session that are shown at once.
@@ -34,33 +35,86 @@ const TITLE_LENGTH: &str = "200";
 /// The longest tag that is taken, in characters.
 const TAG_CHARACTERS: usize = 50;
 
-/// A session as it is shown.
+/// A session as it is shown. What can change while it is shown are signals, so that what is being typed beside it stays.
 #[derive(Clone)]
 pub struct Shown {
-    loaded: Loaded,
+    session_id: SessionId,
+    user_name: String,
+    started_at: String,
+    kind: Kind,
+    content: ArcRwSignal<Content>,
     edits: Edits,
     last_updated: ArcRwSignal<String>,
+}
+
+/// The turns of a session and what is told of them.
+#[derive(Clone, PartialEq)]
+struct Content {
+    /// The shown path.
+    rows: Vec<Row>,
+    /// What was taken out of it.
+    hidden: Vec<Row>,
+    stats: Stats,
+    /// What stands for a missing title.
+    first: Option<String>,
+}
+
+impl Content {
+    /// What was loaded. A turn that was shown before stays the same turn.
+    fn of(session: &SessionDocument, before: Option<&Self>) -> Self {
+        let known: HashMap<&str, &Turn> = before
+            .into_iter()
+            .flat_map(|before| before.rows.iter().chain(&before.hidden))
+            .map(|row| (row.turn.id.as_str(), &row.turn))
+            .collect();
+        let row = |exported: &ExportedMessage| {
+            let turn = match known.get(exported.message.id.as_str()) {
+                Some(&turn) => {
+                    if *turn.message.read_untracked() != exported.message {
+                        turn.message.set(exported.message.clone());
+                    }
+                    turn.clone()
+                }
+                None => Turn::new(exported.message.clone()),
+            };
+            Row { versions: vec![turn.id.clone()], turn, version: 0 }
+        };
+        let first = session.messages.iter().find(|exported| exported.message.role == Role::User);
+        Self {
+            rows: session.messages.iter().map(row).collect(),
+            hidden: session.branches.iter().filter(|other| other.message.is_hidden()).map(row).collect(),
+            stats: session.stats.clone(),
+            first: first.map(|exported| title_of(&exported.message.content)),
+        }
+    }
 }
 
 impl Shown {
     /// A session that was loaded.
     pub fn new(loaded: Loaded, manager: SessionManager, toaster: Toaster) -> Self {
-        let session = &loaded.session;
-        let edits = Edits::new(session.session_id.clone(), session.metadata.clone(), manager, toaster);
-        let last_updated = ArcRwSignal::new(session.last_updated.clone());
-        Self { loaded, edits, last_updated }
+        let session = loaded.session;
+        Self {
+            content: ArcRwSignal::new(Content::of(&session, None)),
+            kind: Kind::of(&session.metadata),
+            edits: Edits::new(session.session_id.clone(), session.metadata, manager, toaster),
+            last_updated: ArcRwSignal::new(session.last_updated),
+            session_id: session.session_id,
+            user_name: session.user_name,
+            started_at: session.started_at,
+        }
     }
 
     /// Takes over what was loaded later; false where that needs another view.
     fn take(&self, loaded: &Loaded) -> bool {
-        let (shown, session) = (&self.loaded.session, &loaded.session);
-        let is_like = shown.session_id == session.session_id
-            && shown.user_name == session.user_name
-            && shown.messages == session.messages
-            && shown.branches == session.branches;
+        let session = &loaded.session;
+        let is_like = self.session_id == session.session_id && self.user_name == session.user_name;
         if is_like {
             self.edits.take(session.metadata.clone());
             self.last_updated.set(session.last_updated.clone());
+            let content = self.content.with_untracked(|before| Content::of(session, Some(before)));
+            if *self.content.read_untracked() != content {
+                self.content.set(content);
+            }
         }
         is_like
     }
@@ -130,18 +184,18 @@ fn Back(shared: Shared) -> impl IntoView {
 #[component]
 fn Details(shown: Shown, shared: Shared) -> impl IntoView {
     let toaster = expect_context::<Toaster>();
-    let Shown { loaded, edits, last_updated } = shown;
-    let session = loaded.session;
-    let id = session.session_id.clone();
-    let first = session.messages.iter().find(|shown| shown.message.role == Role::User);
-    let first = first.map(|shown| title_of(&shown.message.content));
+    let Shown { session_id: id, user_name, started_at, kind, content, edits, last_updated } = shown;
+    let first = {
+        let content = content.clone();
+        Memo::new(move |_| content.with(|content| content.first.clone()))
+    };
     let metadata = edits.metadata.clone();
     let edits = StoredValue::new(edits);
     let title = {
         let metadata = metadata.clone();
         Memo::new(move |_| {
             let given = metadata.with(|metadata| metadata.get("title").and_then(Value::as_str).map(str::to_owned));
-            given.filter(|title| !title.trim().is_empty()).or_else(|| first.clone())
+            given.filter(|title| !title.trim().is_empty()).or_else(|| first.get())
         })
     };
     let flag = |key: &'static str| {
@@ -168,17 +222,29 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
         toaster.say(said, Some(Arc::new(move || edits.change(undo.clone()))));
     };
     let name = move || title.get().unwrap_or_else(|| NO_WORDS.to_owned());
-    let (sign, kind) = kind_sign(Kind::of(&session.metadata));
-    let stats = session.stats;
-    let rows: Vec<Row> = session.messages.into_iter().map(row).collect();
-    let hidden: Vec<Row> = session.branches.into_iter().filter(|other| other.message.is_hidden()).map(row).collect();
+    let (sign, kind) = kind_sign(kind);
+    let most = RwSignal::new(PAGE_TURNS);
+    let rows = {
+        let content = content.clone();
+        Memo::new(move |_| content.with(|content| content.rows[..most.get().min(content.rows.len())].to_vec()))
+    };
+    let more = {
+        let content = content.clone();
+        Memo::new(move |_| content.with(|content| content.rows.len().saturating_sub(most.get())))
+    };
+    let hidden = {
+        let content = content.clone();
+        Memo::new(move |_| content.with(|content| content.hidden.clone()))
+    };
+    let counts = Memo::new(move |_| {
+        let Stats { total_messages, user_messages, assistant_messages, .. } =
+            content.with(|content| content.stats.clone());
+        format!("{total_messages} ({user_messages} you, {assistant_messages} assistant)")
+    });
     let on_back = {
         let (manager, id) = (expect_context::<SessionManager>(), id.clone());
         Callback::new(move |message| bring_back(manager, toaster, id.clone(), message))
     };
-    let count = rows.len();
-    let rows = StoredValue::new(rows);
-    let most = RwSignal::new(PAGE_TURNS);
     let ask = {
         let id = id.clone();
         move |()| shared.asked.set(Some(Question { what: Doomed::ToTrash(id.clone()), name: untrack(name) }))
@@ -191,7 +257,7 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
                 <div class="facts__item"><dt>"Session"</dt><dd class="facts__id">{id.to_string()}</dd></div>
                 <div class="facts__item">
                     <dt>"Started"</dt>
-                    <dd><LocalTime at=session.started_at style=TimeStyle::DayAndTime/></dd>
+                    <dd><LocalTime at=started_at style=TimeStyle::DayAndTime/></dd>
                 </div>
                 <div class="facts__item">
                     <dt>"Updated"</dt>
@@ -199,17 +265,10 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
                 </div>
                 <div class="facts__item">
                     <dt>"Messages"</dt>
-                    <dd>
-                        {format!(
-                            "{} ({} you, {} assistant)",
-                            stats.total_messages,
-                            stats.user_messages,
-                            stats.assistant_messages,
-                        )}
-                    </dd>
+                    <dd>{counts}</dd>
                 </div>
                 <div class="facts__item"><dt>"Type"</dt><dd>{kind}</dd></div>
-                <div class="facts__item"><dt>"Name"</dt><dd>{session.user_name}</dd></div>
+                <div class="facts__item"><dt>"Name"</dt><dd>{user_name}</dd></div>
             </dl>
             <Tags
                 tags=Memo::new(move |_| metadata.with(tags_of))
@@ -247,12 +306,12 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
             }
         >
             <For
-                each=move || rows.with_value(|rows| rows[..most.get().min(rows.len())].to_vec())
+                each=move || rows.get()
                 key=|row| row.key()
                 children=move |row| view! { <TurnView row actions=None/> }
             />
             {move || {
-                (most.get() < count)
+                (more.get() > 0)
                     .then(|| {
                         view! {
                             <button
@@ -260,21 +319,15 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
                                 class="button transcript__earlier"
                                 on:click=move |_| most.update(|most| *most += PAGE_TURNS)
                             >
-                                {format!("Show more messages ({})", count - most.get().min(count))}
+                                {move || format!("Show more messages ({})", more.get())}
                             </button>
                         }
                     })
             }}
-            <HiddenTurns rows=hidden on_back/>
+            {move || view! { <HiddenTurns rows=hidden.get() on_back/> }}
         </div>
     }
     .into_any()
-}
-
-/// A turn that is only read.
-fn row(shown: ExportedMessage) -> Row {
-    let turn = Turn::new(shown.message);
-    Row { versions: vec![turn.id.clone()], turn, version: 0 }
 }
 
 /// The title, which can be changed where it stands. `on_title` is given a text, or `null` for none.
@@ -295,9 +348,11 @@ fn Heading(
             field.select();
         }
     });
-    // Ends the editing; it may have ended already when the field loses the focus.
+    // Ends the editing; it may have ended already when the field loses the focus, and with it all of this.
     let end = move |is_kept: bool| {
-        let Some(field) = field.get_untracked().filter(|_| is_editing.get_untracked()) else { return };
+        let (Some(Some(field)), Some(true)) = (field.try_get_untracked(), is_editing.try_get_untracked()) else {
+            return;
+        };
         is_editing.set(false);
         let text = field.value().trim().to_owned();
         if is_kept && text != title.get_untracked().unwrap_or_default() {
