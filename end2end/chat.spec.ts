@@ -438,6 +438,28 @@ test.describe("a turn", () => {
     expect(await shown()).toEqual([first]);
   });
 
+  test("has buttons that the keyboard uses without losing its place", async ({ page, verbatim }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    await chat.ask("echo one");
+    const reply = chat.replies.last();
+    for (const count of ["2/2", "3/3"]) {
+      await reply.getByRole("button", { name: "Reply anew" }).press("Enter");
+      await expect(chat.message).toBeFocused();
+      await expect(reply.getByRole("group", { name: "Versions" })).toContainText(count);
+      await chat.complete();
+    }
+    const previous = reply.getByRole("button", { name: "Previous version" });
+    await previous.focus();
+    for (const count of ["2/3", "1/3", "1/3"]) {
+      await page.keyboard.press("Enter");
+      await expect(reply.getByRole("group", { name: "Versions" })).toContainText(count);
+      await expect(previous).toBeFocused();
+    }
+    await expect(previous).toBeDisabled();
+    await chat.complete();
+  });
+
   test("that was rated while the server was away is rated when it is back", async ({ page, verbatim, problems }) => {
     problems.expect(FAILED_REQUEST);
     const chat = new Chat(page);

@@ -425,8 +425,9 @@ test("the order is kept in the address and goes on over pages", async ({ page, v
   await expect(sessions.order).toHaveValue("oldest");
   await expect(page).toHaveURL(/\?sort=oldest$/);
   await expect(sessions.names).toHaveText(all.slice(0, 100));
-  await page.getByRole("button", { name: "Load more" }).click();
+  await page.getByRole("button", { name: "Load more" }).press("Enter");
   await expect(sessions.names).toHaveText(all);
+  await expect(sessions.row("Session 101").getByRole("link"), "where the focus goes when the button has gone").toBeFocused();
 
   await sessions.search.fill("apple");
   await expect(page).toHaveURL(/q=apple&sort=oldest/);

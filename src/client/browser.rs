@@ -430,6 +430,20 @@ pub fn focus_id(id: &str) -> bool {
     element.is_some_and(|element| element.focus().is_ok())
 }
 
+/// Whether the element with this id has the focus.
+pub fn has_focus(id: &str) -> bool {
+    document().active_element().is_some_and(|element| element.id() == id)
+}
+
+/// Gives the focus to the button of this name in a turn.
+pub fn focus_button_of_turn(turn: &str, name: &str) {
+    let selector = format!("[data-message-id=\"{turn}\"] button[aria-label=\"{name}\"]");
+    let element = document().query_selector(&selector).ok().flatten();
+    if let Some(element) = element.and_then(|element| element.dyn_into::<web_sys::HtmlElement>().ok()) {
+        let _ = element.focus();
+    }
+}
+
 /// Whether the person points with something exact, so that giving a field the focus opens no keyboard on the screen.
 pub fn has_fine_pointer() -> bool {
     window().match_media("(pointer: fine)").ok().flatten().is_some_and(|query| query.matches())

@@ -158,6 +158,14 @@ pub fn focus_id(_id: &str) -> bool {
     false
 }
 
+/// Whether the element with this id has the focus.
+pub fn has_focus(_id: &str) -> bool {
+    false
+}
+
+/// Gives the focus to the button of this name in a turn.
+pub fn focus_button_of_turn(_turn: &str, _name: &str) {}
+
 /// Whether the person points with something exact.
 pub fn has_fine_pointer() -> bool {
     false

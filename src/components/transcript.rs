@@ -362,10 +362,12 @@ fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
     let versions = StoredValue::new(row.versions.clone());
     let count = row.versions.len();
     let place = row.version;
-    let go = move |to: Option<usize>| {
+    let go = move |to: Option<usize>, button: &'static str| {
         let id = to.and_then(|to| versions.with_value(|versions| versions.get(to).cloned()));
-        if let Some(id) = id {
-            actions.on_switch.run(id);
+        if let Some(id) = id.filter(|_| !actions.is_busy.get_untracked()) {
+            actions.on_switch.run(id.clone());
+            // The button that had the focus goes with its version.
+            request_animation_frame(move || browser::focus_button_of_turn(&id, button));
         }
     };
     view! {
@@ -378,8 +380,9 @@ fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
                                 type="button"
                                 class="button button--quiet button--icon button--small"
                                 aria-label="Previous version"
-                                disabled=move || place == 0 || actions.is_busy.get()
-                                on:click=move |_| go(place.checked_sub(1))
+                                // Not `disabled`, which would take the focus from it at the last step.
+                                aria-disabled=move || (place == 0 || actions.is_busy.get()).then_some("true")
+                                on:click=move |_| go(place.checked_sub(1), "Previous version")
                             >
                                 <Icon glyph=Glyph::Left/>
                             </button>
@@ -388,8 +391,8 @@ fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
                                 type="button"
                                 class="button button--quiet button--icon button--small"
                                 aria-label="Next version"
-                                disabled=move || place + 1 == count || actions.is_busy.get()
-                                on:click=move |_| go(Some(place + 1))
+                                aria-disabled=move || (place + 1 == count || actions.is_busy.get()).then_some("true")
+                                on:click=move |_| go(Some(place + 1), "Next version")
                             >
                                 <Icon glyph=Glyph::Right/>
                             </button>

@@ -26,7 +26,11 @@ fn hide(manager: SessionManager, toaster: Toaster, message: Message) {
         bring_back(manager, toaster, session_id.clone(), message.clone());
     });
     toaster.say("Hidden from the conversation.", Some(undo));
-    // The button that had the focus went with its turn.
+    focus_message();
+}
+
+/// Where the focus goes when the button that had it goes.
+fn focus_message() {
     if browser::has_fine_pointer() {
         browser::focus_id("message");
     }
@@ -72,7 +76,10 @@ pub fn Transcript(
             manager.notice.read().as_ref().is_some_and(|notice| matches!(notice.remedy, Some(Remedy::TryAgain(_))))
         }),
         last_id: last_id.into(),
-        on_try_again: Callback::new(move |id| manager.try_again(id)),
+        on_try_again: Callback::new(move |id| {
+            manager.try_again(id);
+            focus_message();
+        }),
         on_switch: Callback::new(move |id: String| {
             reading.pin();
             manager.switch_to(&id);
@@ -181,7 +188,10 @@ pub fn Transcript(
                                             <button
                                                 type="button"
                                                 class="button button--small"
-                                                on:click=move |_| manager.remedy(remedy.clone())
+                                                on:click=move |_| {
+                                                    manager.remedy(remedy.clone());
+                                                    focus_message();
+                                                }
                                             >
                                                 <Icon glyph=Glyph::Again/>
                                                 {label}

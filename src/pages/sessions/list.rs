@@ -34,6 +34,9 @@ const SHOWN_TAGS: usize = 4;
 /// A comparison of the index with the files that is over sooner is not spoken of, in milliseconds.
 const WORTH_TELLING_MS: f64 = 2_000.0;
 
+/// The id of the button for more rows.
+const MORE_ID: &str = "more-rows";
+
 /// What a list was asked for with.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Asked {
@@ -218,6 +221,9 @@ pub fn List(listing: Listing, shared: Shared, utc_offset: RwSignal<i32>, on_agai
     let Listing { rows, cursor, facts, nothing, progress, trouble, shown, .. } = listing;
     let is_loading = RwSignal::new(false);
     let load_more = move |_| {
+        if is_loading.get_untracked() {
+            return;
+        }
         is_loading.set(true);
         let from = cursor.get_untracked();
         let asked =
@@ -233,11 +239,22 @@ pub fn List(listing: Listing, shared: Shared, utc_offset: RwSignal<i32>, on_agai
             match listed {
                 Ok(listed) => {
                     trouble.set(None);
+                    let had_focus = browser::has_focus(MORE_ID);
+                    let shown = rows.with_untracked(Vec::len);
+                    let is_last = listed.next_cursor.is_none();
                     cursor.set(listed.next_cursor);
                     rows.update(|rows| {
                         let known: HashSet<SessionId> = rows.iter().map(|row| row.session_id.clone()).collect();
                         rows.extend(listed.sessions.into_iter().filter(|row| !known.contains(&row.session_id)));
                     });
+                    // After the last rows the button goes.
+                    if is_last && had_focus {
+                        let next = rows
+                            .with_untracked(|rows| rows.get(shown).or(rows.last()).map(|row| row_id(&row.session_id)));
+                        request_animation_frame(move || {
+                            browser::focus_id(next.as_deref().unwrap_or(SEARCH_ID));
+                        });
+                    }
                 }
                 Err(error) => trouble.set(Some(error.message)),
             }
@@ -303,7 +320,9 @@ pub fn List(listing: Listing, shared: Shared, utc_offset: RwSignal<i32>, on_agai
                         <button
                             type="button"
                             class="button rows__more"
-                            disabled=move || is_loading.get()
+                            id=MORE_ID
+                            // Not `disabled`, which would take the focus from it.
+                            aria-disabled=move || is_loading.get().then_some("true")
                             on:click=load_more
                         >
                             {move || if is_loading.get() { "Loading…" } else { "Load more" }}
