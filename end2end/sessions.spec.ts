@@ -429,9 +429,27 @@ test("the order is kept in the address and goes on over pages", async ({ page, v
   await expect(sessions.names).toHaveText(all);
   await expect(sessions.row("Session 101").getByRole("link"), "where the focus goes when the button has gone").toBeFocused();
 
+  // While another list is on its way, more is asked for of the one that is shown.
+  await page.reload();
+  await hydrated(page);
+  let answer = () => {};
+  const held = new Promise<void>((resolve) => (answer = resolve));
+  const asked: { query: string; cursor: string | null }[] = [];
+  await page.route("**/api/sessions/list", async (route) => {
+    const { query, cursor } = route.request().postDataJSON();
+    asked.push({ query, cursor });
+    if (query === "apple") await held;
+    await route.continue();
+  });
   await sessions.search.fill("apple");
   await expect(page).toHaveURL(/q=apple&sort=oldest/);
+  await expect.poll(() => asked.map(({ query }) => query)).toEqual(["apple"]);
+  await page.getByRole("button", { name: "Load more" }).click();
+  await expect(sessions.names).toHaveText(all);
+  expect(asked[1]?.query).toBe("");
+  answer();
   await expect(sessions.names).toHaveCount(100);
+  await page.unroute("**/api/sessions/list");
   await page.getByRole("button", { name: "Load more" }).click();
   await expect(sessions.names).toHaveText(all);
 

@@ -251,7 +251,6 @@ pub fn SessionsPage() -> impl IntoView {
                                     <List
                                         listing
                                         shared
-                                        utc_offset
                                         on_again=Callback::new(move |()| refreshes.update(|count| *count += 1))
                                     />
                                 }

@@ -14,7 +14,7 @@ use crate::error::{AppError, ErrorCode};
 use crate::model::session::{Match, SessionId, Summary, first_characters};
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Rows that are asked for at once.
 pub const PAGE_ROWS: u64 = 100;
@@ -114,8 +114,8 @@ pub struct Listing {
     /// When the first answer of an incomplete index came, and how much was done by then.
     begun: StoredValue<Option<(f64, u64)>>,
     is_trash: RwSignal<bool>,
-    /// The address of the list that is shown.
-    shown: StoredValue<String>,
+    /// What the list that is shown was asked for with.
+    shown: StoredValue<Asked>,
 }
 
 impl Listing {
@@ -132,7 +132,7 @@ impl Listing {
             trouble: RwSignal::new(None),
             begun: StoredValue::new(None),
             is_trash,
-            shown: StoredValue::new(String::new()),
+            shown: StoredValue::new(Asked::default()),
         }
     }
 
@@ -168,11 +168,18 @@ impl Listing {
         self.progress.set(self.tell_of(listed.indexing.as_ref()));
         self.indexing.set(listed.indexing);
         self.is_trash.set(is_trash);
-        self.cursor.set(listed.next_cursor);
         self.trouble.set(None);
         self.advice.set(None);
-        self.shown.set_value(asked.filter.search());
-        self.rows.set(listed.sessions);
+        let is_same = self.shown.with_value(|shown| shown.filter == asked.filter);
+        self.shown.set_value(asked.clone());
+        // Of a long list only the first rows were asked for again.
+        let is_beginning = listed.next_cursor.is_some() && listed.sessions.len() < self.rows.with_untracked(Vec::len);
+        if is_same && is_beginning {
+            self.rows.update(|rows| *rows = with_beginning(std::mem::take(rows), listed.sessions));
+        } else {
+            self.cursor.set(listed.next_cursor);
+            self.rows.set(listed.sessions);
+        }
     }
 
     /// What is said of an index that is not complete.
@@ -204,6 +211,17 @@ impl Listing {
     }
 }
 
+/// A list whose first rows were asked for again: those, and the rows that come after them.
+fn with_beginning(rows: Vec<Summary>, mut beginning: Vec<Summary>) -> Vec<Summary> {
+    let known: HashMap<SessionId, usize> =
+        rows.iter().enumerate().map(|(place, row)| (row.session_id.clone(), place)).collect();
+    let last = beginning.iter().rev().find_map(|row| known.get(&row.session_id).copied());
+    let again: HashSet<SessionId> = beginning.iter().map(|row| row.session_id.clone()).collect();
+    let rest = rows.into_iter().skip(last.map_or(0, |last| last + 1));
+    beginning.extend(rest.filter(|row| !again.contains(&row.session_id)));
+    beginning
+}
+
 /// How long the rest takes at the pace so far, in milliseconds; `begun` and `now` are a moment and how much was done by then.
 fn time_left(begun: (f64, u64), now: (f64, u64), total: u64) -> f64 {
     let done = now.1.saturating_sub(begun.1) as f64;
@@ -217,7 +235,7 @@ fn row_id(id: &SessionId) -> String {
 
 /// The counts, and below them the rows or why there are none.
 #[component]
-pub fn List(listing: Listing, shared: Shared, utc_offset: RwSignal<i32>, on_again: Callback<()>) -> impl IntoView {
+pub fn List(listing: Listing, shared: Shared, on_again: Callback<()>) -> impl IntoView {
     let Listing { rows, cursor, facts, nothing, progress, trouble, shown, .. } = listing;
     let is_loading = RwSignal::new(false);
     let load_more = move |_| {
@@ -226,8 +244,8 @@ pub fn List(listing: Listing, shared: Shared, utc_offset: RwSignal<i32>, on_agai
         }
         is_loading.set(true);
         let from = cursor.get_untracked();
-        let asked =
-            Asked { filter: shared.filter.get_untracked(), utc_offset: utc_offset.get_untracked(), ..Asked::default() };
+        // The address may name another list already, to which the cursor does not belong.
+        let asked = shown.get_value();
         spawn_local(async move {
             let listed = asked.list(PAGE_ROWS, from.clone()).await;
             // The page may have been left in the meantime; then these signals are gone.
@@ -309,7 +327,7 @@ pub fn List(listing: Listing, shared: Shared, utc_offset: RwSignal<i32>, on_agai
         }}
         <ul class="rows">
             // Another list has other rows: Leptos puts rows into a wrong order when some go while others change places.
-            <For each=move || rows.get() key=move |row| (shown.get_value(), row_key(row)) children=move |row| view! { <SessionRow row shared/> }/>
+            <For each=move || rows.get() key=move |row| (shown.with_value(|shown| shown.filter.search()), row_key(row)) children=move |row| view! { <SessionRow row shared/> }/>
         </ul>
         {move || {
             cursor
@@ -473,6 +491,7 @@ fn pieces(text: &str, ranges: &[(usize, usize)]) -> Vec<(bool, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn hits_are_cut_out_by_characters() {
@@ -496,5 +515,31 @@ mod tests {
         assert!(time_left((0.0, 5), (2_000.0, 5), 10).is_infinite());
         // Nothing is left, and nothing was done meanwhile.
         assert!(time_left((0.0, 10), (2_000.0, 10), 10).is_nan());
+    }
+
+    #[test]
+    fn a_long_list_keeps_its_rest_when_its_beginning_comes_again() {
+        let rows = |ids: &str| -> Vec<Summary> {
+            let row = |id: char| -> Summary {
+                serde_json::from_value(
+                    json!({"session_id":id,"title":null,"user_name":"User","kind":"chat","started_at":"",
+                    "last_updated":"","preview":"","tools":[],"tags":[],"pinned":false,"archived":false,
+                    "stats":{"total_messages":0,"user_messages":0,"assistant_messages":0,"errors":0}}),
+                )
+                .unwrap()
+            };
+            ids.chars().map(row).collect()
+        };
+        let ids = |rows: Vec<Summary>| rows.iter().map(|row| row.session_id.to_string()).collect::<String>();
+        for (shown, beginning, expected) in [
+            ("abcdef", "abc", "abcdef"),
+            ("abcdef", "xab", "xabcdef"),
+            ("abcdef", "eab", "eabcdf"),
+            ("abcdef", "acd", "acdef"),
+            ("abcdef", "bax", "baxcdef"),
+            ("abcdef", "xyz", "xyzabcdef"),
+        ] {
+            assert_eq!(ids(with_beginning(rows(shown), rows(beginning))), expected, "{shown} {beginning}");
+        }
     }
 }
