@@ -98,7 +98,9 @@ test("what is typed beside a session, and how much of it is shown, stays when th
 
   const chat = new Chat(await context.newPage());
   await chat.open(`${verbatim.address}/chat/${id}`);
-  await chat.ask("echo on it goes");
+  await chat.say("echo on it goes");
+  await expect(chat.replies.last()).toContainText("on it goes");
+  await chat.complete();
   await chat.replies.last().getByRole("button", { name: "Good reply" }).click();
   await page.bringToFront();
   await expect(turns).toHaveCount(153);
