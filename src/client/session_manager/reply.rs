@@ -248,8 +248,10 @@ impl SessionManager {
                 self.leaf.set(Some(id));
                 let is_all_known = self.inner.try_update_value(|inner| {
                     inner.revision = inner.revision.filter(|&known| has_only_ours(known)).map(|_| revision);
-                    // Whatever is merged from now on is of this revision or a later one, and knows them.
-                    inner.own.retain(|id| inner.dirty.contains(id));
+                    if inner.revision.is_some() {
+                        // Whatever is merged from now on is of this revision or a later one, and knows them.
+                        inner.own.retain(|id| inner.dirty.contains(id));
+                    }
                     inner.revision.is_some()
                 });
                 self.mark_saved(&[]);
