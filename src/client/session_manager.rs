@@ -273,7 +273,11 @@ impl SessionManager {
         journal::release();
         let left = self.inner.try_update_value(|inner| inner.left.remove(&loaded.session.session_id)).flatten();
         let left = left.unwrap_or_default();
-        let switched_to = left.patch.get("active_leaf").and_then(Value::as_str);
+        let is_loaded = |id: &&str| {
+            let mut of_loaded = loaded.session.messages.iter().chain(&loaded.session.branches);
+            of_loaded.any(|exported| exported.message.id == *id)
+        };
+        let switched_to = left.patch.get("active_leaf").and_then(Value::as_str).filter(is_loaded);
         let leaf = switched_to.or(loaded.session.leaf()).map(str::to_owned);
         let saved_at = time::parse(&loaded.session.last_updated).map_or(0.0, |at| at.timestamp_millis() as f64);
         self.inner.update_value(|inner| inner.revision = Some(loaded.revision));
@@ -702,8 +706,11 @@ impl SessionManager {
         let session_id = self.session_id.get_untracked().filter(|_| !changes.is_empty());
         let has_left = session_id.is_some();
         self.inner.update_value(|inner| {
-            let (refused, mut left) = (std::mem::take(&mut inner.refused), std::mem::take(&mut inner.left));
-            left.extend(session_id.map(|session_id| (session_id, changes)));
+            let (mut refused, mut left) = (std::mem::take(&mut inner.refused), std::mem::take(&mut inner.left));
+            if let Some(session_id) = session_id {
+                refused.retain(|refused| *refused != session_id);
+                left.insert(session_id, changes);
+            }
             *inner = Inner { visit: inner.visit + 1, refused, left, ..Inner::default() };
         });
         if has_left {

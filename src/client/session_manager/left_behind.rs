@@ -92,7 +92,10 @@ impl SessionManager {
                 if Trouble::passing(&error).is_some() {
                     return;
                 }
-                self.inner.update_value(|inner| inner.refused.push(session_id));
+                self.inner.update_value(|inner| {
+                    inner.left.remove(&session_id);
+                    inner.refused.push(session_id);
+                });
             }
         }
     }
