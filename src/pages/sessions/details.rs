@@ -83,7 +83,7 @@ impl Content {
         Self {
             rows: session.messages.iter().map(row).collect(),
             hidden: session.branches.iter().filter(|other| other.message.is_hidden()).map(row).collect(),
-            stats: session.stats.clone(),
+            stats: session.stats,
             first: first.map(|exported| title_of(&exported.message.content)),
         }
     }
@@ -237,8 +237,7 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
         Memo::new(move |_| content.with(|content| content.hidden.clone()))
     };
     let counts = Memo::new(move |_| {
-        let Stats { total_messages, user_messages, assistant_messages, .. } =
-            content.with(|content| content.stats.clone());
+        let Stats { total_messages, user_messages, assistant_messages, .. } = content.with(|content| content.stats);
         format!("{total_messages} ({user_messages} you, {assistant_messages} assistant)")
     });
     let on_back = {
