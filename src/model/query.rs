@@ -196,7 +196,7 @@ impl fmt::Display for Query {
 
 impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_phrase { write!(f, "\"{}\"", self.text) } else { f.write_str(&self.text) }
+        if self.is_phrase { f.write_str(&quoted(&self.text)) } else { f.write_str(&self.text) }
     }
 }
 
@@ -225,7 +225,18 @@ impl fmt::Display for Filter {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_whole { write!(f, "\"{}\"", self.text) } else { f.write_str(&self.text) }
+        if self.is_whole { f.write_str(&quoted(&self.text)) } else { f.write_str(&self.text) }
+    }
+}
+
+/// A text in quotes that do not occur in it. It was typed in one of these kinds, so that there always is one.
+fn quoted(text: &str) -> String {
+    if !text.contains('"') {
+        format!("\"{text}\"")
+    } else if !text.contains('»') {
+        format!("«{text}»")
+    } else {
+        format!("“{text}”")
     }
 }
 
@@ -439,14 +450,9 @@ mod tests {
             match Query::parse(&text) {
                 Ok(query) => {
                     let written = query.to_string();
-                    // A quote inside of another kind of quotes has no form of its own.
-                    let inside: String = query.terms.iter().chain(&query.without).map(|term| term.text.as_str()).collect();
-                    let has_quotes = |text: &str| text.contains(['"', '“', '”', '«', '»', '„']);
-                    if !has_quotes(&inside) && !has_quotes(&written.replace('"', "")) && written.matches('"').count() % 2 == 0 {
-                        let again = Query::parse(&written);
-                        prop_assert!(again.is_ok(), "{text:?} -> {written:?}");
-                        prop_assert_eq!(again.unwrap().to_string(), written);
-                    }
+                    let again = Query::parse(&written);
+                    prop_assert!(again.is_ok(), "{text:?} -> {written:?}");
+                    prop_assert_eq!(again.unwrap(), query, "{:?} -> {:?}", text, written);
                 }
                 Err(error) => prop_assert!(error.0.ends_with('.') && error.0.len() > 20),
             }
