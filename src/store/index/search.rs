@@ -78,7 +78,7 @@ fn check_query(query: &Query) -> Result<(), Failure> {
     let mut texts = query.terms.iter().chain(&query.without).map(|term| &term.text).chain(names);
     match texts.find(|text| text::fold(text).is_empty()) {
         Some(text) => {
-            Err(Failure::Invalid(format!("query: there is no letter or sign in “{text}” that can be looked for")))
+            Err(Failure::Invalid(format!("There is no letter or sign in “{text}” that could be looked for.")))
         }
         None => Ok(()),
     }
