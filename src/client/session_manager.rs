@@ -3,15 +3,17 @@
 //! It lives as long as the page is open, above the routes, so that going from Chat to Sessions and back loses nothing. A change
 //! of one message notifies that message only; what the list of turns notifies is a change of its shape.
 //!
-//! - `reply`: the reply that streams in; `left_behind`: turns that an earlier page could not save.
+//! - `saving`: what is not saved yet, and its saving; `reply`: the reply that streams in; `left_behind`: turns that an earlier page
+//!   could not save.
 
 mod left_behind;
 mod reply;
+mod saving;
 
 use super::drafts::Drafts;
 use super::journal;
 use super::reply_stream::{self, ReplyRequest};
-use super::save_state::{SaveState, Trouble};
+use super::save_state::SaveState;
 use super::turns::{self, Beginning, PART_TURNS, Row, Turn};
 use crate::api;
 use crate::api::assistant::AssistantStatus;
@@ -26,6 +28,7 @@ use chrono::Utc;
 use left_behind::move_to;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
+use saving::Changes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -93,29 +96,6 @@ pub struct MovedLeaf {
     after: String,
 }
 
-/// Changes of the metadata of a session and of its turns.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Changes {
-    /// As [`Inner::patch`].
-    patch: Object,
-    /// As [`Inner::touched`].
-    touched: HashMap<String, MessageInput>,
-}
-
-impl Changes {
-    fn is_empty(&self) -> bool {
-        self.patch.is_empty() && self.touched.is_empty()
-    }
-
-    /// A message with what is changed of its metadata.
-    fn made_to(&self, mut message: Message) -> Message {
-        if let Some(changes) = self.touched.get(&message.id) {
-            merge_patch(&mut message.metadata, &changes.metadata);
-        }
-        message
-    }
-}
-
 /// What the tabs tell each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Tidings {
@@ -148,10 +128,8 @@ struct Inner {
     own: Vec<String>,
     /// How many turns come before the first one on the page.
     first_needed: usize,
-    /// Changes of the session's metadata that are not saved yet.
-    patch: Object,
-    /// Changes of the metadata of turns that are not saved yet, by their ids: what is sent, with the changes as its metadata.
-    touched: HashMap<String, MessageInput>,
+    /// Changes of metadata that are not saved.
+    changes: Changes,
     saving: bool,
     stop_wanted: bool,
     /// Events that wait for the next animation frame.
@@ -298,7 +276,7 @@ impl SessionManager {
         let messages = loaded.session.into_messages().into_iter().map(|message| left.made_to(message));
         self.turns.set(messages.map(Turn::new).collect());
         if !left.is_empty() {
-            self.inner.update_value(|inner| (inner.patch, inner.touched) = (left.patch, left.touched));
+            self.inner.update_value(|inner| inner.changes = left);
             self.save_soon();
         }
         self.visits.update(|count| *count += 1);
@@ -496,7 +474,7 @@ impl SessionManager {
         let message = turn.message.get_untracked();
         self.inner.update_value(|inner| {
             let input = || MessageInput { metadata: Object::new(), parts: None, ..MessageInput::from(message) };
-            inner.touched.entry(id.to_owned()).or_insert_with(input).metadata.extend(change);
+            inner.changes.touched.entry(id.to_owned()).or_insert_with(input).metadata.extend(change);
         });
         self.save_soon();
     }
@@ -553,80 +531,6 @@ impl SessionManager {
         }
     }
 
-    /// Saves what is not on the server's disk.
-    pub async fn save(self) {
-        let session_id = match self.session_id.get_untracked() {
-            Some(session_id) => session_id,
-            // A reply that is asked for starts the session itself.
-            None if self.is_live() || self.inner.with_value(|inner| inner.dirty.is_empty() || inner.saving) => return,
-            None => {
-                let visit = self.visit();
-                self.inner.update_value(|inner| inner.saving = true);
-                let answer = self.start().await;
-                if self.visit() != visit {
-                    return;
-                }
-                self.inner.update_value(|inner| inner.saving = false);
-                match answer {
-                    Ok(session_id) => session_id,
-                    Err(error) => return self.not_saved(&error),
-                }
-            }
-        };
-        let visit = self.visit();
-        let mut patch = Object::new();
-        let mut dirty = Vec::new();
-        let mut touched = HashMap::new();
-        let mut base = None;
-        self.inner.update_value(|inner| {
-            if !inner.saving {
-                patch = inner.patch.clone();
-                dirty = inner.dirty.clone();
-                touched = inner.touched.clone();
-                base = inner.revision;
-                inner.saving = !(patch.is_empty() && dirty.is_empty() && touched.is_empty());
-            }
-        });
-        if patch.is_empty() && dirty.is_empty() && touched.is_empty() {
-            return;
-        }
-        if !self.save_state.read_untracked().is_trouble() {
-            self.save_state.set(SaveState::Saving);
-        }
-        let messages = self.inputs(&dirty, &touched);
-        let metadata = (!patch.is_empty()).then(|| patch.clone());
-        let answer = api::sessions::save(session_id, messages, None, metadata, base).await;
-        if self.visit() != visit {
-            return;
-        }
-        self.inner.update_value(|inner| inner.saving = false);
-        match answer {
-            Ok(answer) => {
-                // Whether others saved in between is told only to who says what was known.
-                let is_all_known = base.is_some() && !answer.merged;
-                self.inner.update_value(|inner| {
-                    inner.revision = is_all_known.then_some(answer.revision);
-                    // What changed again in the meantime stays to be saved.
-                    inner.patch.retain(|key, value| patch.get(key) != Some(value));
-                    inner.touched.retain(|id, input| {
-                        let sent = touched.get(id).map(|sent| &sent.metadata);
-                        input.metadata.retain(|key, value| sent.and_then(|sent| sent.get(key)) != Some(value));
-                        !input.metadata.is_empty()
-                    });
-                });
-                self.mark_saved(&dirty);
-                self.tell_others();
-                if self.has_changes() {
-                    self.save_soon();
-                }
-                if !is_all_known {
-                    self.catch_up();
-                }
-            }
-            Err(error) => self.not_saved(&error),
-        }
-    }
-
     /// Loads what others have added since, if anything.
     pub fn catch_up(self) {
         let Some(session_id) = self.session_id.get_untracked() else { return };
@@ -668,19 +572,6 @@ impl SessionManager {
                 missing => last += turns::part_from(0, missing),
             }
         }
-    }
-
-    fn save_soon(self) {
-        spawn_local(async move { self.save().await });
-    }
-
-    /// Whether metadata was changed that is not saved yet.
-    fn has_changes(&self) -> bool {
-        self.inner.with_value(|inner| !inner.patch.is_empty() || !inner.touched.is_empty())
-    }
-
-    fn changes_in_hand(&self) -> Changes {
-        self.inner.with_value(|inner| Changes { patch: inner.patch.clone(), touched: inner.touched.clone() })
     }
 
     fn visit(&self) -> u64 {
@@ -730,75 +621,16 @@ impl SessionManager {
         self.turns.with_untracked(|turns| turns.iter().rev().find(|turn| turn.id == id).cloned())
     }
 
-    fn messages_of(&self, ids: &[String]) -> Vec<Message> {
-        ids.iter().filter_map(|id| self.turn(id)).map(|turn| turn.message.get_untracked()).collect()
-    }
-
-    /// What is sent of turns: those that are not saved, and of others what is changed of their metadata.
-    fn inputs(&self, dirty: &[String], touched: &HashMap<String, MessageInput>) -> Vec<MessageInput> {
-        self.messages_of(dirty).into_iter().map(MessageInput::from).chain(touched.values().cloned()).collect()
-    }
-
-    fn change_metadata(&self, key: &str, value: Value) {
-        let patch = Object::from_iter([(key.to_owned(), value)]);
-        self.metadata.update(|metadata| {
-            merge_patch(metadata, &patch);
-        });
-        // The patch itself keeps its nulls: they are what removes a field on the server.
-        self.inner.update_value(|inner| inner.patch.extend(patch));
-    }
-
     /// Lets the shown conversation end at another message; to be saved.
     fn move_leaf(&self, leaf: String) {
         self.leaf.set(Some(leaf.clone()));
         self.change_metadata("active_leaf", Value::String(leaf));
     }
 
-    fn add_unsaved(&self, message: Message) {
-        let id = message.id.clone();
-        let session_id = self.session_id.get_untracked();
-        if session_id.is_none() {
-            // Another tab is not to take up what this one sends.
-            let claimed = journal::claim(&id);
-            spawn_local(async move {
-                claimed.await;
-            });
-        }
-        journal::keep(session_id.as_ref(), &message);
-        self.leaf.set(Some(id.clone()));
-        self.begin_own(message);
-        self.inner.update_value(|inner| inner.dirty.push(id));
-    }
-
     /// Adds a turn that begins here.
     fn begin_own(&self, message: Message) {
         self.inner.update_value(|inner| inner.own.push(message.id.clone()));
         self.turns.update(|turns| turns.push(Turn::new(message)));
-    }
-
-    fn mark_saved(&self, ids: &[String]) {
-        let all = self.inner.try_update_value(|inner| {
-            inner.dirty.retain(|id| !ids.contains(id));
-            inner.dirty.is_empty() && inner.patch.is_empty() && inner.touched.is_empty()
-        });
-        self.session_id.with_untracked(|session_id| ids.iter().for_each(|id| journal::forget(session_id.as_ref(), id)));
-        if all == Some(true) {
-            self.save_state.set(SaveState::Saved(browser::now_ms()));
-        }
-    }
-
-    fn not_saved(&self, error: &AppError) {
-        match Trouble::passing(error) {
-            Some(trouble) => self.save_state.set(SaveState::Retrying(trouble)),
-            None => {
-                self.save_state.set(SaveState::Failed);
-                if error.code == ErrorCode::SessionDeleted {
-                    self.say_deleted();
-                } else {
-                    self.notice.set(Some(Notice { text: error.message.clone(), remedy: None }));
-                }
-            }
-        }
     }
 
     fn say_deleted(&self) {
@@ -926,22 +758,6 @@ impl SessionManager {
         }
     }
 
-    fn flush_on_exit(&self) {
-        let post = |session_id: &SessionId, messages: Vec<MessageInput>, changes: &Changes| {
-            let body = json!({"session_id": session_id, "messages": messages, "metadata": changes.patch});
-            browser::post_on_exit("/api/sessions/save", body.to_string());
-        };
-        for (session_id, changes) in self.inner.with_value(|inner| inner.left.clone()) {
-            post(&session_id, changes.touched.values().cloned().collect(), &changes);
-        }
-        let Some(session_id) = self.session_id.get_untracked() else { return };
-        let dirty = self.inner.with_value(|inner| inner.dirty.clone());
-        let changes = self.changes_in_hand();
-        if !dirty.is_empty() || !changes.is_empty() {
-            post(&session_id, self.inputs(&dirty, &changes.touched), &changes);
-        }
-    }
-
     fn ask_assistant_if_away(self) {
         let is_there =
             self.assistant.with_untracked(|status| status.as_ref().is_some_and(|status| status.model.is_some()));
@@ -1031,7 +847,7 @@ mod tests {
                 manager.turn("c").map(|turn| turn.message.get_untracked().metadata),
                 Some(object(json!({"rating":1})))
             );
-            manager.inner.update_value(|inner| inner.patch.clear());
+            manager.inner.update_value(|inner| inner.changes.patch.clear());
             manager.merge(loaded(5, json!({})));
             assert_eq!(last().as_deref(), Some("c"));
         });
