@@ -1,6 +1,7 @@
 //! What is said and kept. Pure: no clock, no randomness, no input or output, so that the browser and the server can never
 //! differ on what a session is.
 
+pub mod json;
 pub mod message;
 pub mod parts;
 pub mod query;

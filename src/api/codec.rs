@@ -1,5 +1,6 @@
 //! JSON as the input of server functions, with errors that name the wrong field and say nothing else.
 
+use crate::model::json;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,12 +37,21 @@ impl<T: DeserializeOwned> Decodes<T> for FieldJson {
     }
 }
 
-/// Reads a request body. An empty body counts as `{}`.
+/// Reads a request body. An empty body counts as `{}`; halves of characters (lone surrogates), which JavaScript and Python write
+/// where a text was cut, are read as U+FFFD, as in a session's file.
 ///
 /// # Errors
 /// A sentence that names the wrong field, or the place where the text stops being JSON.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    decode_strictly(bytes).or_else(|sentence| {
+        let repaired = std::str::from_utf8(bytes).ok().and_then(json::without_lone_surrogates);
+        repaired.and_then(|repaired| decode_strictly(repaired.as_bytes()).ok()).ok_or(sentence)
+    })
+}
+
+fn decode_strictly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| {
@@ -94,6 +104,20 @@ mod tests {
     }
 
     #[test]
+    fn halves_of_characters_are_read_as_replacement_characters() {
+        use serde_json::{Value, json};
+        for (body, expected) in [
+            (r#"{"a":"x\ud83dy"}"#, json!({"a":"x\u{FFFD}y"})),
+            (r#"{"a":"\uDE00\ud83d"}"#, json!({"a":"\u{FFFD}\u{FFFD}"})),
+            (r#"{"\ud83d":["\ud83d\ude00","\\ud83d"]}"#, json!({"\u{FFFD}":["😀","\\ud83d"]})),
+            ("\u{FEFF}{\"a\":1}", json!({"a":1})),
+        ] {
+            assert_eq!(decode::<Value>(body.as_bytes()), Ok(expected), "{body}");
+        }
+        assert!(decode::<Value>(br#"{"a":"\ud83d""#).is_err());
+    }
+
+    #[test]
     fn names_the_wrong_field() {
         for (body, expected) in [
             ("", "The field `inner` is missing."),
@@ -102,6 +126,7 @@ mod tests {
             (r#"{"inner":[{"role":7}]}"#, "The field `inner[0].role` has a wrong value."),
             (r#"{"inner":{}"#, "The field `inner` has a wrong value."),
             ("[", "The body is not valid JSON at line 1, column 1."),
+            (r#"{"inner":NaN}"#, "The body is not valid JSON at line 1, column 10."),
             ("7", "The body must be a JSON object with the fields that this request takes."),
             (r#"{"inner":[]} x"#, "The body holds more than one JSON value."),
         ] {

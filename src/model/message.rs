@@ -1,6 +1,7 @@
 //! One turn of a conversation.
 
 use super::Object;
+use super::json::{self, MAX_DEPTH};
 use super::parts::{Part, ToolUse};
 use super::tools_used;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -104,6 +105,16 @@ impl Message {
             Role::Assistant => tools_used::of_message(&self.content, self.parts.as_deref()),
             _ => Vec::new(),
         }
+    }
+
+    /// Puts the text of what is nested too deep to be read back in its place; says whether there was any.
+    pub fn limit_depth(&mut self) -> bool {
+        let mut any = json::limit_object(&mut self.extra, MAX_DEPTH - 1);
+        any |= json::limit_object(&mut self.metadata, MAX_DEPTH - 2);
+        for part in self.parts.iter_mut().flatten() {
+            any |= part.limit_depth(MAX_DEPTH - 2);
+        }
+        any
     }
 
     /// Whether the server made it as a reply; such a message is never changed by what a client says of it.

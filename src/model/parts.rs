@@ -1,6 +1,6 @@
 //! What happened in a reply, in order: text, reasoning and tool uses.
 
-use super::Object;
+use super::{Object, json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -38,6 +38,20 @@ impl Part {
     /// A text part.
     pub fn text(text: impl Into<String>) -> Self {
         Part::Text { text: text.into(), extra: Object::new() }
+    }
+
+    /// Puts the text of what makes it more than `most` levels deep in its place; says whether there was any.
+    pub fn limit_depth(&mut self, most: usize) -> bool {
+        let inner = most.saturating_sub(1);
+        match self {
+            Part::Text { extra, .. } | Part::Reasoning { extra, .. } => json::limit_object(extra, inner),
+            Part::Tool(call) => {
+                let values = [&mut call.arguments, &mut call.result];
+                let any = values.into_iter().flatten().fold(false, |any, value| json::limit(value, inner) | any);
+                json::limit_object(&mut call.extra, inner) | any
+            }
+            Part::Other(value) => json::limit(value, most),
+        }
     }
 
     /// A reasoning part.

@@ -31,7 +31,7 @@ pub enum ReplyEvent {
         /// What is going on.
         phase: Phase,
         /// How much of it is done, from 0 to 1, where known.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "fraction", skip_serializing_if = "Option::is_none")]
         fraction: Option<f64>,
     },
     /// A piece of text.
@@ -107,6 +107,11 @@ pub enum Phase {
     LoadingModel,
     /// For the model to read the conversation.
     ReadingContext,
+}
+
+/// Reads a fraction. In an enum that tells its kinds by a field numbers come as they were written, and not as `f64`.
+fn fraction<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Ok(Option::<serde_json::Number>::deserialize(deserializer)?.and_then(|number| number.as_f64()))
 }
 
 fn is_zero(value: &usize) -> bool {

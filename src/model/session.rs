@@ -1,6 +1,7 @@
 //! One conversation, its id, its counts, and the row that stands for it in a list.
 
 use super::Object;
+use super::json::{self, MAX_DEPTH};
 use super::message::{Message, Modes, Role};
 use super::tree;
 use serde::{Deserialize, Serialize};
@@ -158,6 +159,11 @@ impl Session {
     /// `metadata.active_leaf`, where it names one.
     pub fn active_leaf(&self) -> Option<&str> {
         self.metadata.get("active_leaf").and_then(|v| v.as_str())
+    }
+
+    /// Puts the text of what is nested too deep to be read back in its place, outside of the messages; says whether there was any.
+    pub fn limit_depth(&mut self) -> bool {
+        json::limit_object(&mut self.extra, MAX_DEPTH - 1) | json::limit_object(&mut self.metadata, MAX_DEPTH - 2)
     }
 
     /// The positions of the messages from the root to the active leaf, hidden ones included.

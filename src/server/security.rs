@@ -1,6 +1,7 @@
 //! Who may ask, what a request may hold, and what every answer forbids a browser to do.
 
 use crate::error::{AppError, ErrorCode};
+use crate::model::json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -10,9 +11,6 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
-
-/// How deep JSON in a request may be nested.
-pub const MAX_NESTING: usize = 100;
 
 /// How long a caller may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -146,30 +144,10 @@ async fn read_body(BodyLimit(limit): BodyLimit, request: Request) -> Result<Requ
         .headers
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-    if !is_form && nesting(&bytes) > MAX_NESTING {
-        return Err(AppError::invalid(format!("The body is nested more than {MAX_NESTING} levels deep.")));
+    if !is_form && json::is_too_deep(&bytes) {
+        return Err(AppError::invalid(format!("The body is nested more than {} levels deep.", json::MAX_DEPTH)));
     }
     Ok(Request::from_parts(parts, Body::from(bytes)))
-}
-
-/// How deep objects and lists of a JSON text are nested; what stands in strings does not count.
-fn nesting(json: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0usize, 0usize);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]
@@ -195,12 +173,5 @@ mod tests {
         ] {
             assert!(!is_loopback_host(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn nesting_ignores_strings() {
-        assert_eq!(nesting(br#"{"a":[1,{"b":2}],"c":"[[[[\"[["}"#), 3);
-        assert_eq!(nesting("[".repeat(100_000).as_bytes()), 100_000);
-        assert_eq!(nesting(b"]]][["), 2);
     }
 }

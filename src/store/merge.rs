@@ -4,6 +4,7 @@
 mod tests;
 
 use super::{Save, StoreError};
+use crate::model::json::{self, MAX_DEPTH};
 use crate::model::message::{DERIVED_FIELDS, Message, MessageInput, Role};
 use crate::model::parts;
 use crate::model::session::{Session, SessionId, is_id};
@@ -37,6 +38,17 @@ impl Plan {
     /// Whether what stands in the file already can stay as it is.
     pub fn only_appends(&self) -> bool {
         self.message_metadata.is_empty() && self.user_name.is_none() && self.metadata.is_none()
+    }
+
+    /// Gives what is nested too deep to be read back the form of text.
+    pub fn limit_depth(&mut self) {
+        // A message has its metadata one level down, and so has the session.
+        for metadata in self.message_metadata.values_mut().chain(&mut self.metadata) {
+            json::limit_object(metadata, MAX_DEPTH - 2);
+        }
+        for message in &mut self.append {
+            message.limit_depth();
+        }
     }
 
     /// Does to `session` what is planned, all but counting revisions.

@@ -4,10 +4,10 @@ use super::journal::Journal;
 use super::reply::{Cancel, Reply, with_events};
 use super::{Replies, context};
 use crate::assistant::{AssistantError, AssistantErrorCode, Event, Request, ToolCall, Turn};
-use crate::model::Object;
 use crate::model::message::{Message, Modes};
 use crate::model::parts::{Part, ToolStatus};
 use crate::model::reply::ReplyEvent;
+use crate::model::{Object, json as json_text};
 use crate::store::{ReplyHead, Saved, StoreError};
 use chrono::Utc;
 use futures::FutureExt;
@@ -221,8 +221,11 @@ impl Generation {
                     self.note_bytes(findings, text.len());
                     self.reply.push(|seq| ReplyEvent::Reasoning { seq, text });
                 }
-                Event::ToolCall(call) => round.calls.push(call),
-                Event::Usage(usage) => findings.add_usage(usage),
+                // What could not be read back from its file is not let in.
+                Event::ToolCall(call) => {
+                    round.calls.push(ToolCall { arguments: json_text::bounded(call.arguments), ..call });
+                }
+                Event::Usage(usage) => findings.add_usage(json_text::bounded_object(usage)),
                 Event::CutOff(reason) => findings.cut_off = Some(reason),
             }
             if findings.bytes > self.replies.options.max_reply_bytes {

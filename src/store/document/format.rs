@@ -1,6 +1,7 @@
 //! The bytes of a session file (contracts 2): how they are written, and how whatever is found is read. Pure.
 
 use crate::model::Object;
+use crate::model::json::{self as json_text, MAX_DEPTH};
 use crate::model::message::{DERIVED_FIELDS, Message, MessageInput, Role};
 use crate::model::parts::Part;
 use crate::model::session::{Session, SessionId, Stats, is_id};
@@ -13,6 +14,12 @@ use std::collections::{HashMap, HashSet};
 
 /// The format that this version writes.
 pub const FORMAT: u64 = 1;
+
+/// What is the matter with a file that holds what [`json_text::mend`] puts right.
+const MENDED: &str = "it holds numbers or words that JSON does not have, or lists nested too deep";
+
+/// What is the matter with a file of which something becomes text.
+const TOO_DEEP: &str = "it holds objects or lists that are nested too deep";
 
 /// What ends the first line.
 const HEAD_END: &str = "\"messages\":[";
@@ -62,7 +69,15 @@ pub fn head(session: &Session) -> serde_json::Result<String> {
     line.pop();
     line.push(',');
     line.push_str(HEAD_END);
-    Ok(line)
+    readable(line)
+}
+
+/// Passes on a line that will be read back. What is too deep was given another form before; this is the last guard.
+fn readable(line: String) -> serde_json::Result<String> {
+    match json_text::is_too_deep(line.as_bytes()) {
+        true => Err(serde::ser::Error::custom(format!("it is nested more than {MAX_DEPTH} levels deep"))),
+        false => Ok(line),
+    }
 }
 
 /// Messages, each on its line, with the line end and the comma before each; `first` says that none stands before them.
@@ -70,7 +85,7 @@ pub fn lines(messages: &[Message], first: bool) -> serde_json::Result<String> {
     let mut text = String::new();
     for (position, message) in messages.iter().enumerate() {
         text.push_str(if first && position == 0 { "\n" } else { ",\n" });
-        text.push_str(&serde_json::to_string(message)?);
+        text.push_str(&readable(serde_json::to_string(message)?)?);
     }
     Ok(text)
 }
@@ -131,7 +146,7 @@ pub fn read(bytes: &[u8], id: &SessionId, written_at: DateTime<Utc>) -> Result<R
             Cow::Owned(text)
         }
     };
-    let text = match without_lone_surrogates(&text) {
+    let text = match json_text::without_lone_surrogates(&text) {
         Some(repaired) => {
             damage = Some("it holds halves of characters (lone surrogates)".to_owned());
             Cow::Owned(repaired)
@@ -141,8 +156,22 @@ pub fn read(bytes: &[u8], id: &SessionId, written_at: DateTime<Utc>) -> Result<R
     match serde_json::from_str::<Value>(&text) {
         Ok(Value::Object(document)) => read_foreign(document, damage, id, written_at),
         Ok(_) => Err("it holds JSON, but no session".to_owned()),
-        Err(error) => recover(&text, damage, id, written_at).ok_or_else(|| format!("it is no JSON: {error}")),
+        Err(error) => read_mended(&text, damage.clone(), id, written_at)
+            .or_else(|| recover(&text, damage, id, written_at))
+            .ok_or_else(|| format!("it is no JSON: {error}")),
     }
+}
+
+/// Reads a file that is JSON but for words that JSON does not have and for what is nested too deep; `None` if it is not, or if
+/// there is no message in it then.
+fn read_mended(text: &str, damage: Option<String>, id: &SessionId, written_at: DateTime<Utc>) -> Option<Reading> {
+    let mended = json_text::mend(text, MAX_DEPTH)?;
+    let Ok(Value::Object(document)) = serde_json::from_str::<Value>(&mended) else { return None };
+    let was_empty = document.get("messages").and_then(Value::as_array).is_some_and(Vec::is_empty);
+    let damage = damage.or_else(|| Some(MENDED.to_owned()));
+    read_foreign(document, damage, id, written_at)
+        .ok()
+        .filter(|reading| was_empty || !reading.session.messages.is_empty())
 }
 
 /// Reads a file in exactly our layout; `None` if anything is different.
@@ -150,6 +179,9 @@ fn read_own(bytes: &[u8], id: &SessionId) -> Option<Reading> {
     let text = std::str::from_utf8(bytes).ok()?;
     let head_end = text.find('\n')?;
     let tail_start = text.rfind('\n')?;
+    if json_text::is_too_deep(&bytes[..head_end]) {
+        return None;
+    }
     let head = Head::parse(&text[..head_end])?;
     let tail = Tail::parse(&text[tail_start + 1..])?;
     if head.session_id.as_deref() != Some(id.as_str()) || head.format != Some(json!(FORMAT)) {
@@ -161,6 +193,9 @@ fn read_own(bytes: &[u8], id: &SessionId) -> Option<Reading> {
         let mut lines = text[head_end + 1..tail_start].split('\n').peekable();
         while let Some(line) = lines.next() {
             let line = if lines.peek().is_some() { line.strip_suffix(',')? } else { line };
+            if json_text::is_too_deep(line.as_bytes()) {
+                return None;
+            }
             let message = complete_message(serde_json::from_str(line).ok()?)?;
             if !ids.insert(message.id.clone()) {
                 return None;
@@ -294,8 +329,19 @@ fn read_foreign(
 fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateTime<Utc>) -> Option<Reading> {
     let lines: Vec<&str> = text.split('\n').collect();
     let mut gatherer = Gatherer::new(id, damage);
-    let head = Head::parse(lines[0]);
-    let messages: Vec<Option<MessageLine>> = lines[1..].iter().map(|line| MessageLine::parse(line)).collect();
+    let head = Head::parse(lines[0]).or_else(|| {
+        let head = Head::parse(&json_text::mend(lines[0], MAX_DEPTH)?)?;
+        gatherer.damaged(MENDED);
+        Some(head)
+    });
+    let mut message_line = |line: &str| {
+        MessageLine::parse(line).or_else(|| {
+            let message = MessageLine::parse(&json_text::mend(line, MAX_DEPTH)?)?;
+            gatherer.damaged(MENDED);
+            Some(message)
+        })
+    };
+    let messages: Vec<Option<MessageLine>> = lines[1..].iter().map(|line| message_line(line)).collect();
     let last_good = messages.iter().rposition(Option::is_some);
     if head.is_none() && last_good.is_none() {
         return None;
@@ -482,7 +528,7 @@ impl<'a> Gatherer<'a> {
         merge::take_derived(&role, &mut metadata, &mut object);
         self.ids.insert(id.clone());
         self.timed.push(timestamp.is_some());
-        self.messages.push(Message {
+        let mut message = Message {
             id,
             parent_id,
             role,
@@ -492,7 +538,11 @@ impl<'a> Gatherer<'a> {
             parts,
             rev,
             extra: object,
-        });
+        };
+        if message.limit_depth() {
+            self.damaged(TOO_DEEP);
+        }
+        self.messages.push(message);
     }
 
     /// Tool uses that an exported file lists are worked out of the content again; where that gives others, the file is copied.
@@ -538,7 +588,7 @@ impl<'a> Gatherer<'a> {
         }
         let revision = self.messages.iter().map(|message| message.rev).fold(known.revision, u64::max);
         let has_ids = self.messages.is_empty() || self.with_ids > 0;
-        let session = Session {
+        let mut session = Session {
             session_id: self.id.clone(),
             user_name: known.user_name.unwrap_or_else(|| "User".to_owned()),
             started_at,
@@ -548,6 +598,9 @@ impl<'a> Gatherer<'a> {
             revision,
             extra: known.extra,
         };
+        if session.limit_depth() {
+            self.damage.get_or_insert_with(|| TOO_DEEP.to_owned());
+        }
         Reading { session, state: State::Foreign { damage: self.damage }, has_ids, other_id: None }
     }
 }
@@ -568,37 +621,4 @@ fn id_text(value: Option<Value>) -> Option<String> {
         Value::String(text) => Some(text),
         other => Some(other.to_string()),
     }
-}
-
-/// Replaces each `\ud800`-like escape that has no other half by `\ufffd`; `None` if there is none.
-fn without_lone_surrogates(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let unit = |at: usize| {
-        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-    };
-    let mut repaired = String::new();
-    let mut copied = 0;
-    let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at] != b'\\' {
-            at += 1;
-            continue;
-        }
-        match unit(at) {
-            Some(0xD800..=0xDBFF) if matches!(unit(at + 6), Some(0xDC00..=0xDFFF)) => at += 12,
-            Some(0xD800..=0xDFFF) => {
-                repaired.push_str(&text[copied..at]);
-                repaired.push_str("\\ufffd");
-                at += 6;
-                copied = at;
-            }
-            _ => at += 2,
-        }
-    }
-    if copied == 0 {
-        return None;
-    }
-    repaired.push_str(&text[copied..]);
-    Some(repaired)
 }
