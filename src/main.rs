@@ -18,8 +18,8 @@ fn main() -> ExitCode {
     start_log();
     match command_line.command {
         Some(Command::Serve(options)) => serve(options),
-        Some(Command::Doctor(options)) => maintenance::doctor(&options.data.data_dir, !options.dry_run),
-        Some(Command::Reindex(options)) => maintenance::reindex(&options.data_dir),
+        Some(Command::Doctor(options)) => maintenance::doctor(&options.data, !options.dry_run),
+        Some(Command::Reindex(options)) => maintenance::reindex(&options),
         None => serve(command_line.serve),
     }
 }

@@ -1,10 +1,10 @@
 //! The commands that look after a data directory which no server is using.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
-use verbatim::store::StoreError;
+use verbatim::server::config::{DataOptions, bytes_of_mib};
 use verbatim::store::doctor::{self, Doctor, FindingState};
+use verbatim::store::{StoreError, StoreOptions};
 
 /// The exit status of a check: everything is well, all that was found is repaired, something remains, nothing could be checked.
 const WELL: u8 = 0;
@@ -13,7 +13,7 @@ const REMAINS: u8 = 2;
 const FAILED: u8 = 3;
 
 /// Checks a data directory, and repairs it unless it is only to be looked at.
-pub fn doctor(data_dir: &Path, may_write: bool) -> ExitCode {
+pub fn doctor(options: &DataOptions, may_write: bool) -> ExitCode {
     let mut status = WELL;
     let mut report = |finding: doctor::Finding| {
         let (word, worse) = match (finding.state, may_write) {
@@ -25,7 +25,7 @@ pub fn doctor(data_dir: &Path, may_write: bool) -> ExitCode {
         status = status.max(worse);
         println!("{word}: {}: {}", finding.file.display(), finding.what);
     };
-    let checked = Doctor::new(data_dir, may_write, &mut report).and_then(Doctor::run);
+    let checked = Doctor::new(&options.data_dir, store_options(options), may_write, &mut report).and_then(Doctor::run);
     match checked {
         Ok(checked) => {
             let verdict = match status {
@@ -41,7 +41,7 @@ pub fn doctor(data_dir: &Path, may_write: bool) -> ExitCode {
 }
 
 /// Builds the index of a data directory anew.
-pub fn reindex(data_dir: &Path) -> ExitCode {
+pub fn reindex(options: &DataOptions) -> ExitCode {
     let is_seen = std::io::stderr().is_terminal();
     let mut progress = |done: u64, total: u64| {
         if is_seen {
@@ -50,7 +50,7 @@ pub fn reindex(data_dir: &Path) -> ExitCode {
             let _ = std::io::stderr().flush();
         }
     };
-    let indexed = doctor::reindex(data_dir, &mut progress);
+    let indexed = doctor::reindex(&options.data_dir, store_options(options), &mut progress);
     if is_seen {
         eprintln!();
     }
@@ -61,6 +61,10 @@ pub fn reindex(data_dir: &Path) -> ExitCode {
         }
         Err(error) => failed(&error),
     }
+}
+
+fn store_options(options: &DataOptions) -> StoreOptions {
+    StoreOptions { largest_file: bytes_of_mib(options.max_session_file_mib) }
 }
 
 fn failed(error: &StoreError) -> ExitCode {

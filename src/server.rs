@@ -9,7 +9,7 @@ pub mod security;
 pub mod state;
 
 use crate::app::{App, shell};
-use crate::store::{FileStore, SessionStore, StoreError};
+use crate::store::{FileStore, SessionStore, StoreError, StoreOptions};
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -44,8 +44,9 @@ const OUTPUT_NAME: &str = "verbatim";
 pub async fn serve(options: ServeOptions) -> Result<(), String> {
     let site = site_dir(options.site_dir.as_deref())?;
     let data_dir = options.data_dir.clone();
+    let store_options = StoreOptions { largest_file: config::bytes_of_mib(options.max_session_file_mib) };
     let store = Arc::new(
-        tokio::task::spawn_blocking(move || FileStore::open(&data_dir))
+        tokio::task::spawn_blocking(move || FileStore::open_with(&data_dir, store_options))
             .await
             .map_err(|error| format!("The data directory could not be opened: {error}."))?
             .map_err(|error| match error {
@@ -161,7 +162,14 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
         Err(error) => error.code.as_str().to_owned(),
     };
     let index = health.index.as_str();
-    Json(json!({"status": "ok", "sessions": health.sessions, "index": index, "assistant": assistant}))
+    Json(json!({
+        "status": "ok",
+        "sessions": health.sessions,
+        "unreadable": health.unreadable,
+        "writable": health.writable,
+        "index": index,
+        "assistant": assistant,
+    }))
 }
 
 /// Says how long an answer may be kept. A file whose name holds a hash of its content never changes.

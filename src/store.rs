@@ -12,7 +12,7 @@ mod lock;
 mod merge;
 mod text;
 
-pub use file_store::FileStore;
+pub use file_store::{FileStore, StoreOptions};
 
 use crate::error::{AppError, ErrorCode};
 use crate::model::Object;
@@ -218,6 +218,10 @@ pub struct Listing {
 pub struct Health {
     /// Sessions kept.
     pub sessions: u64,
+    /// Files of sessions that cannot be read, as far as they have been looked at.
+    pub unreadable: u64,
+    /// Whether something could be written when that was tried last. If not, a look at the health tries it again.
+    pub writable: bool,
     /// What the index is doing.
     pub index: IndexState,
 }
@@ -252,6 +256,8 @@ pub enum StoreError {
     IndexUnreadable(String),
     /// Something cannot be written: the disk is full, a folder is read-only.
     Unwritable(String),
+    /// A session would become larger than this many bytes, and could not be read any more.
+    TooLarge(u64),
 }
 
 impl fmt::Display for StoreError {
@@ -265,6 +271,7 @@ impl fmt::Display for StoreError {
             StoreError::Unreadable(text) => write!(f, "unreadable: {text}"),
             StoreError::IndexUnreadable(text) => write!(f, "the index cannot be read: {text}"),
             StoreError::Unwritable(text) => write!(f, "unwritable: {text}"),
+            StoreError::TooLarge(most) => write!(f, "a session may have {most} bytes"),
         }
     }
 }
@@ -305,6 +312,14 @@ impl From<StoreError> for AppError {
                      anew; the server's log says more.",
                 )
             }
+            StoreError::TooLarge(most) => AppError::new(
+                ErrorCode::Conflict,
+                format!(
+                    "This cannot be kept in this session: it would become larger than {} MiB. Go on in a new session, or start the \
+                     server with a larger --max-session-file-mib.",
+                    most / (1024 * 1024)
+                ),
+            ),
             StoreError::Unwritable(_) => {
                 tracing::error!(%error, "store cannot write");
                 AppError::new(

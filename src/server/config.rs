@@ -47,6 +47,15 @@ pub struct DataOptions {
     /// Where sessions are kept; no server may be using it
     #[arg(long, env = "VERBATIM_DATA_DIR", default_value = "memory", value_name = "DIR")]
     pub data_dir: PathBuf,
+
+    /// The largest session file that is read or written, in MiB
+    #[arg(long, env = "VERBATIM_MAX_SESSION_FILE_MIB", default_value = "4096", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub max_session_file_mib: u32,
+}
+
+/// MiB in bytes.
+pub fn bytes_of_mib(mib: u32) -> u64 {
+    u64::from(mib) * 1024 * 1024
 }
 
 /// The options of the server.
@@ -116,6 +125,10 @@ pub struct ServeOptions {
     /// The largest request body, in MiB
     #[arg(long, env = "VERBATIM_MAX_BODY_MIB", default_value = "32", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub max_body_mib: u32,
+
+    /// The largest session file that is read or written, in MiB
+    #[arg(long, env = "VERBATIM_MAX_SESSION_FILE_MIB", default_value = "4096", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub max_session_file_mib: u32,
 
     /// The pages' files [default: `site` beside the program]
     #[arg(long, env = "VERBATIM_SITE_DIR", value_name = "DIR")]

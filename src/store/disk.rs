@@ -8,6 +8,8 @@ use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,12 @@ pub trait Disk: Send + Sync {
 
     /// Makes the names in a folder survive a power loss.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// How many names a file has: whoever writes into one that has several changes what another name shows.
+    fn links(&self, path: &Path) -> io::Result<u64>;
+
+    /// How many bytes a file may have at most; a larger one is not read, and none is made larger.
+    fn largest_file(&self) -> u64;
 }
 
 /// A file that is open for writing.
@@ -84,16 +92,80 @@ pub trait DiskFile {
 /// How often a file is read again that changes while it is read.
 const READ_ATTEMPTS: usize = 4;
 
+/// How many bytes are read in one go. Memory is taken for what was read, never for what a file says that it holds.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// A piece of a hole.
+static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
+
+/// How many bytes a session file has at most where nothing else is said.
+pub const LARGEST_FILE: u64 = 4 * 1024 * 1024 * 1024;
+
 /// The file system, below one folder. Symbolic links below that folder are not followed.
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    largest_file: u64,
+    /// Whether reading is to end.
+    interrupted: Arc<AtomicBool>,
 }
 
 impl RealDisk {
-    /// The file system below `root`; `root` itself may be a link.
+    /// The file system below `root`, with the usual limit.
+    #[cfg(test)]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self::with_largest_file(root, LARGEST_FILE)
+    }
+
+    /// The file system below `root` with files of so many bytes at most; `root` itself may be a link.
+    pub fn with_largest_file(root: &Path, largest_file: u64) -> Self {
+        Self { root: root.to_owned(), largest_file, interrupted: Arc::default() }
+    }
+
+    /// The same disk for somebody whose reading can be ended for himself.
+    pub fn interruptible(&self) -> Self {
+        Self { interrupted: Arc::default(), ..self.clone() }
+    }
+
+    /// Ends what is being read on this disk and its clones, and lets nothing be read any more.
+    pub fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads a file to its end and says how many bytes it had. Where a file holds more than a piece of zeros, as holes do and
+    /// places to which a crash left nothing written, only one piece of them is returned.
+    fn read_pieces(&self, file: &mut File, expected: u64) -> io::Result<(Vec<u8>, u64)> {
+        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(PIECE_BYTES).min(PIECE_BYTES) + 1);
+        let (mut size, mut was_hole) = (0u64, false);
+        loop {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(io::Error::other("it was not read to its end, because the server stops"));
+            }
+            let start = bytes.len();
+            let read = file.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut bytes)?;
+            size = size.saturating_add(read as u64);
+            if size > self.largest_file {
+                return Err(self.too_large());
+            }
+            let piece = &bytes[start..];
+            if start == 0 && read == PIECE_BYTES && !piece.contains(&b'{') {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no JSON: it does not begin like any"));
+            }
+            if read < PIECE_BYTES {
+                return Ok((bytes, size));
+            }
+            let is_hole = piece == ZEROS;
+            if is_hole && was_hole {
+                bytes.truncate(start);
+            }
+            was_hole = is_hole;
+        }
+    }
+
+    fn too_large(&self) -> io::Error {
+        let limit = self.largest_file / (1024 * 1024);
+        let why = format!("it is larger than {limit} MiB, which is as much as is read (--max-session-file-mib)");
+        io::Error::new(io::ErrorKind::FileTooLarge, why)
     }
 
     /// Refuses a path that leads through a link or lies elsewhere. The last component is guarded by `O_NOFOLLOW`.
@@ -125,10 +197,12 @@ impl Disk for RealDisk {
         for _ in 0..READ_ATTEMPTS {
             let mut file = self.open_to_read(path)?;
             let before = Stamp::of(&file.metadata()?);
-            let mut bytes = Vec::with_capacity(usize::try_from(before.size).unwrap_or(0).saturating_add(1));
-            file.read_to_end(&mut bytes)?;
+            if before.size > self.largest_file {
+                return Err(self.too_large());
+            }
+            let (bytes, size) = self.read_pieces(&mut file, before.size)?;
             let after = Stamp::of(&file.metadata()?);
-            if before == after && bytes.len() as u64 == after.size {
+            if before == after && size == after.size {
                 return Ok((bytes, after));
             }
         }
@@ -182,6 +256,21 @@ impl Disk for RealDisk {
         }
         File::open(path)?.sync_all()
     }
+
+    fn links(&self, path: &Path) -> io::Result<u64> {
+        self.check(path)?;
+        Ok(path.symlink_metadata()?.nlink())
+    }
+
+    fn largest_file(&self) -> u64 {
+        self.largest_file
+    }
+}
+
+/// Whether an error says that nothing more can be written for now, though what is there can be read.
+pub fn has_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
 }
 
 struct RealFile(File);
@@ -216,6 +305,51 @@ fn not_regular() -> io::Error {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn memory_is_taken_for_what_is_there_and_not_for_what_a_file_claims() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sparse.json");
+        let disk = RealDisk::with_largest_file(folder.path(), 1 << 40);
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let error = disk.read(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "without reading all: {error}");
+        let error = RealDisk::new(folder.path()).read(&path).unwrap_err();
+        assert!(error.kind() == io::ErrorKind::FileTooLarge && error.to_string().contains("4096 MiB"), "{error}");
+        // A hole behind words, and words behind it.
+        let file = File::create(&path).unwrap();
+        file.write_all_at(b"{words", 0).unwrap();
+        file.write_all_at(b"more}", 64 * PIECE_BYTES as u64).unwrap();
+        let (bytes, stamp) = disk.read(&path).unwrap();
+        assert_eq!(stamp.size, 64 * PIECE_BYTES as u64 + 5);
+        assert!(bytes.len() < 4 * PIECE_BYTES, "{}", bytes.len());
+        assert!(bytes.starts_with(b"{words\0") && bytes.ends_with(b"\0more}"));
+    }
+
+    #[test]
+    fn files_up_to_the_limit_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.json");
+        let limit = 2 * PIECE_BYTES;
+        let disk = RealDisk::with_largest_file(folder.path(), limit as u64);
+        for size in [limit - 1, limit, limit + 1] {
+            std::fs::write(&path, "{".repeat(size)).unwrap();
+            let read = disk.read(&path).map(|(bytes, _)| bytes.len()).map_err(|error| error.kind());
+            assert_eq!(read, if size <= limit { Ok(size) } else { Err(io::ErrorKind::FileTooLarge) });
+        }
+    }
+
+    #[test]
+    fn reading_can_be_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.json");
+        std::fs::write(&path, "{}").unwrap();
+        let disk = RealDisk::new(folder.path());
+        let other = disk.interruptible();
+        other.clone().interrupt();
+        assert!(other.read(&path).is_err());
+        assert!(disk.read(&path).is_ok());
+    }
 
     #[test]
     fn links_below_the_root_are_not_followed() {

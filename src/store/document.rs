@@ -130,13 +130,15 @@ impl From<StoreError> for NotWritten {
 
 impl Document {
     /// Writes a new session. Its folder must be there and synced. [`StoreError::Exists`] if the file is there already.
-    pub fn create(disk: &dyn Disk, path: &Path, session: Session) -> Result<Self, StoreError> {
+    pub fn create(disk: &dyn Disk, path: &Path, mut session: Session) -> Result<Self, StoreError> {
+        session.limit_depth();
         match disk.stamp(path) {
             Ok(_) => return Err(StoreError::Exists),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(unreadable(path, &error)),
         }
         let (bytes, tail_start) = whole(&session).map_err(|error| unwritable(path, &error))?;
+        check_size(disk, path, bytes.len() as u64)?;
         let stamp = put_aside(disk, path, &bytes)?;
         let named = disk.rename(&layout::temporary(path), path).and_then(|()| sync_parent(disk, path));
         if let Err(error) = named {
@@ -172,7 +174,11 @@ impl Document {
     }
 
     fn open_with_bytes(disk: &dyn Disk, path: &Path, id: &SessionId) -> Result<(Self, Vec<u8>), OpenFailure> {
-        let unread = |error: io::Error| OpenFailure { error: unreadable(path, &error), read: None };
+        let unread = |error: io::Error| OpenFailure {
+            error: unreadable(path, &error),
+            // What does not even begin like a session was read enough of.
+            read: (error.kind() == io::ErrorKind::InvalidData).then(|| disk.stamp(path).ok()).flatten(),
+        };
         let (bytes, stamp) = disk.read(path).map_err(unread)?;
         match Self::parse(path, id, &bytes, stamp) {
             Ok((document, _)) => Ok((document, bytes)),
@@ -419,6 +425,8 @@ impl Document {
         answers: &mut [Option<Result<Saved, StoreError>>],
     ) -> Result<(), NotWritten> {
         let mut batch = self.begin_batch();
+        // Whatever else has a name for the file is not to change with it. Once it is written anew it is a file of its own.
+        let mut is_shared = disk.links(&self.path).is_ok_and(|links| links > 1);
         let mut place = 0;
         while let Some(change) = changes.get_mut(place) {
             if answers[place].is_some() {
@@ -434,7 +442,8 @@ impl Document {
                 }
                 Err(NotWritten::Changed) => return Err(NotWritten::Changed),
             };
-            let can_wait = matches!(self.form, Form::Own { .. }) && plan.only_appends() && !self.ahead;
+            let is_own = matches!(self.form, Form::Own { .. }) && !is_shared;
+            let can_wait = is_own && plan.only_appends() && !self.ahead;
             if plan.is_empty() && !self.ahead {
                 batch.waiting.push((place, self.saved(merged)));
             } else if can_wait {
@@ -442,7 +451,10 @@ impl Document {
                 batch.waiting.push((place, self.saved(merged)));
             } else if batch.waiting.is_empty() {
                 answers[place] = match self.rewrite(disk, plan, change.now) {
-                    Ok(()) => Some(Ok(self.saved(merged))),
+                    Ok(()) => {
+                        is_shared = false;
+                        Some(Ok(self.saved(merged)))
+                    }
                     Err(NotWritten::Failed(error)) => Some(Err(error)),
                     Err(NotWritten::Changed) => return Err(NotWritten::Changed),
                 };
@@ -460,13 +472,14 @@ impl Document {
 
     fn plan(&mut self, disk: &dyn Disk, change: &mut Change) -> Result<Plan, NotWritten> {
         // A plan is made from shared references, so that a panic leaves nothing half done.
-        let plan = catch_unwind(AssertUnwindSafe(|| (change.make_plan)(self.known()))).unwrap_or_else(|_| {
+        let mut plan = catch_unwind(AssertUnwindSafe(|| (change.make_plan)(self.known()))).unwrap_or_else(|_| {
             Err(StoreError::Unreadable(format!("{}: planning a save panicked", self.path.display())))
         })?;
         if let Form::Newer(why) = &self.form {
             return Err(StoreError::ReadOnly(format!("{}: {why}", self.path.display())).into());
         }
         self.undo_failed_write(disk)?;
+        plan.limit_depth();
         Ok(plan)
     }
 
@@ -580,6 +593,7 @@ impl Document {
         let new_tail_start = tail_start + lines.len() as u64;
         let bytes = [lines.as_bytes(), tail.as_bytes()].concat();
         let end = tail_start + bytes.len() as u64;
+        check_size(disk, &self.path, end)?;
         let old_size = self.stamp.size;
         let written = file
             .write_at(tail_start, &bytes)
@@ -639,6 +653,7 @@ impl Document {
     fn replace(&mut self, disk: &dyn Disk, session: Session) -> Result<(), NotWritten> {
         let path = self.path.clone();
         let (bytes, tail_start) = whole(&session).map_err(|error| unwritable(&path, &error))?;
+        check_size(disk, &path, bytes.len() as u64)?;
         if let Form::Foreign { damage: Some(damage) } = &self.form {
             tracing::warn!(path = %path.display(), %damage, "a damaged session file is copied before it is written anew");
             copy_damaged(disk, &path, self.stamp)?;
@@ -671,6 +686,16 @@ fn whole(session: &Session) -> io::Result<(Vec<u8>, usize)> {
     let tail_start = text.len();
     text.push_str(&format::tail(&session.last_updated, session.revision, &session.stats())?);
     Ok((text.into_bytes(), tail_start))
+}
+
+/// Refuses to make a file so large that it would not be read any more.
+fn check_size(disk: &dyn Disk, path: &Path, size: u64) -> Result<(), StoreError> {
+    let most = disk.largest_file();
+    if size <= most {
+        return Ok(());
+    }
+    tracing::warn!(path = %path.display(), size, most, "a save is refused: the session's file would become too large");
+    Err(StoreError::TooLarge(most))
 }
 
 /// Writes the temporary file of `path` and syncs it. It is removed when that fails.
@@ -741,6 +766,7 @@ impl StoreError {
             StoreError::Unreadable(text) => StoreError::Unreadable(text.clone()),
             StoreError::IndexUnreadable(text) => StoreError::IndexUnreadable(text.clone()),
             StoreError::Unwritable(text) => StoreError::Unwritable(text.clone()),
+            StoreError::TooLarge(most) => StoreError::TooLarge(*most),
         }
     }
 }

@@ -6,7 +6,7 @@ mod replies;
 
 use self::cache::{Cache, Opened};
 use self::replies::Replies;
-use super::disk::{Disk, RealDisk};
+use super::disk::{Disk, LARGEST_FILE, RealDisk, has_no_room};
 use super::document::{Change, Document, MakePlan};
 use super::index::{self, Index};
 use super::layout::{self, Area, Day, Layout};
@@ -21,16 +21,36 @@ use crate::model::{Object, time};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use std::collections::HashSet;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, DirEntry};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 
 /// How many bytes of session files are kept in memory, about; parsed they take several times as much.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How long the index may take to end with the store; a server that is told to stop has five seconds for all that it does.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many bytes must fit beside what is kept, so that saves and the index can go on.
+const ROOM_BYTES: usize = 256 * 1024;
+
+/// What a store is opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// How many bytes a session file may have. A larger one is not read, and a save that would make one is refused.
+    pub largest_file: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { largest_file: LARGEST_FILE }
+    }
+}
 
 /// Sessions in plain JSON files. Cheap to clone; the data directory is held until the last clone is gone.
 #[derive(Clone, Debug)]
@@ -41,20 +61,40 @@ pub struct FileStore {
 impl FileStore {
     /// Opens a data directory, making it where it is missing, and reads what is kept in it; this blocks. The text of an error is a
     /// sentence for the person who started the server.
+    ///
+    /// Where the disk is full or can only be read, what is kept is served all the same, and saves fail until there is room.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, StoreOptions::default())
+    }
+
+    /// The same with options.
+    pub fn open_with(data_dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let layout = Layout::new(data_dir);
         DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(|error| unusable(data_dir, &error))?;
         let lock = DirectoryLock::take(&layout)?;
-        let disk = RealDisk::new(data_dir);
+        let disk = RealDisk::with_largest_file(data_dir, options.largest_file);
+        let mut is_writable = true;
         for folder in [layout.area(Area::Sessions), layout.area(Area::Trash), layout.replies()] {
             disk.create_folder(&folder).map_err(|error| unusable(&folder, &error))?;
-            check_writable(&disk, &folder).map_err(|error| unusable(&folder, &error))?;
+            is_writable &= has_room(&disk, &folder, 1)?;
         }
+        is_writable &= has_room(&disk, data_dir, ROOM_BYTES)?;
         disk.sync_folder(data_dir).map_err(|error| unusable(data_dir, &error))?;
-        let index = Index::open(&layout, &disk)?;
+        if let Some(complaint) = layout.complaint_of_permissions() {
+            tracing::warn!("{complaint}");
+        }
+        let index = if is_writable {
+            Index::open(&layout, &disk)?
+        } else {
+            tracing::error!(
+                "nothing can be written to the data directory: what is kept can be read, and saves fail until there is room"
+            );
+            Index::open_elsewhere(&layout, &disk)?
+        };
         let replies = Replies::new(&layout, &disk);
         let cache = Cache::new(CACHE_BYTES);
-        Ok(Self { inner: Arc::new(Inner { layout, disk, index, cache, replies, _lock: lock }) })
+        let is_writable = AtomicBool::new(is_writable);
+        Ok(Self { inner: Arc::new(Inner { layout, disk, index, cache, replies, is_writable, _lock: lock }) })
     }
 
     /// Waits until the index agrees with the files as they are when this is called, for `time` at most; says whether it does. This
@@ -136,7 +176,7 @@ impl SessionStore for FileStore {
 
     async fn close(&self) {
         let closed = self.blocking(|inner| {
-            inner.index.close();
+            inner.index.close_within(CLOSE_PATIENCE);
             Ok(())
         });
         // It only ends early when the runtime does.
@@ -144,8 +184,16 @@ impl SessionStore for FileStore {
     }
 
     async fn health(&self) -> Health {
-        let health = self.blocking(|inner| Ok(Health { sessions: inner.index.len(), index: inner.index.state() }));
-        health.await.unwrap_or(Health { sessions: 0, index: IndexState::Ready })
+        let health = self.blocking(|inner| {
+            Ok(Health {
+                sessions: inner.index.len(),
+                unreadable: inner.index.unreadable(),
+                writable: inner.can_write(),
+                index: inner.index.state(),
+            })
+        });
+        let unknown = Health { sessions: 0, unreadable: 0, writable: false, index: IndexState::Ready };
+        health.await.unwrap_or(unknown)
     }
 
     async fn begin_reply(&self, head: &ReplyHead) -> Result<(), StoreError> {
@@ -176,15 +224,39 @@ struct Inner {
     index: Index,
     cache: Cache,
     replies: Replies,
+    /// Whether nothing failed to be written since that was tried last.
+    is_writable: AtomicBool,
     _lock: DirectoryLock,
 }
 
 impl Inner {
+    /// Whether saves can be expected to succeed. After a failure it is tried again each time that somebody asks.
+    fn can_write(&self) -> bool {
+        if self.is_writable.load(Ordering::Relaxed) {
+            return true;
+        }
+        let can = has_room(&self.disk, self.layout.root(), ROOM_BYTES).unwrap_or(false);
+        if can {
+            tracing::info!("there is room in the data directory again");
+            self.is_writable.store(true, Ordering::Relaxed);
+        }
+        can
+    }
+
+    /// Takes note of what became of a write.
+    fn note_outcome<T>(&self, result: &Result<T, StoreError>) {
+        if matches!(result, Err(StoreError::Unwritable(_))) {
+            self.is_writable.store(false, Ordering::Relaxed);
+        }
+    }
+
     fn create(&self, new: NewSession) -> Result<(), StoreError> {
         let id = new.session_id;
         let slot = self.cache.slot(&id);
         let mut opened = slot.lock();
-        if !self.places(Area::Sessions, &id)?.is_empty() || !self.places(Area::Trash, &id)?.is_empty() {
+        // In a folder that cannot be read now nobody else has put a file under an id that was just made.
+        let is_there = |area| self.places(area, &id).map(|places| !places.days.is_empty());
+        if is_there(Area::Sessions)? || is_there(Area::Trash)? {
             drop(opened);
             self.cache.release(&id, slot);
             return Err(StoreError::Exists);
@@ -204,6 +276,7 @@ impl Inner {
         let created = self
             .make_day(Area::Sessions, day)
             .and_then(|()| Document::create(&self.disk, &self.layout.session(Area::Sessions, day, &id), session));
+        self.note_outcome(&created);
         let result = created.map(|mut document| {
             let written = document.take_written();
             self.index.put(day, &document, written);
@@ -259,7 +332,8 @@ impl Inner {
             _ => {
                 let mut best: Option<Opened> = None;
                 let mut failure = None;
-                for day in self.places(Area::Sessions, id)? {
+                let places = self.places(Area::Sessions, id)?;
+                for day in places.days {
                     match read(day) {
                         Ok(other) => {
                             let revision = |opened: &Opened| opened.document.session().revision;
@@ -273,8 +347,14 @@ impl Inner {
                 match (best, failure) {
                     (Some(opened), _) => opened,
                     (None, Some(error)) => return Err(error),
-                    (None, None) if self.places(Area::Trash, id)?.is_empty() => return Err(StoreError::NotFound),
-                    (None, None) => return Err(StoreError::Deleted),
+                    (None, None) => {
+                        let in_trash = self.places(Area::Trash, id)?;
+                        return Err(match places.hidden.or(in_trash.hidden) {
+                            _ if !in_trash.days.is_empty() => StoreError::Deleted,
+                            Some(hidden) => hidden,
+                            None => StoreError::NotFound,
+                        });
+                    }
                 }
             }
         };
@@ -285,10 +365,14 @@ impl Inner {
     }
 
     /// The days in whose folders of an area a file of this id lies.
-    fn places(&self, area: Area, id: &SessionId) -> Result<Vec<Day>, StoreError> {
-        let mut days = index::days(&self.layout, area)?;
-        days.retain(|day| self.layout.session(area, *day, id).symlink_metadata().is_ok_and(|found| found.is_file()));
-        Ok(days)
+    fn places(&self, area: Area, id: &SessionId) -> Result<Places, StoreError> {
+        let days = index::days(&self.layout, area)?;
+        let look = |day: &Day| {
+            let path = self.layout.session(area, *day, id);
+            let found = path.symlink_metadata().map(|found| found.is_file());
+            found.map_err(|error| (path, error))
+        };
+        Ok(Places::of(days, look))
     }
 
     /// Makes a day folder and its name safe.
@@ -308,8 +392,14 @@ impl Inner {
         drop(opened);
         self.cache.release(id, slot);
         match result? {
-            0 if self.places(Area::Trash, id)?.is_empty() => Err(StoreError::NotFound),
-            0 => Err(StoreError::Deleted),
+            0 => {
+                let in_trash = self.places(Area::Trash, id)?;
+                match in_trash.hidden {
+                    _ if !in_trash.days.is_empty() => Err(StoreError::Deleted),
+                    Some(hidden) => Err(hidden),
+                    None => Err(StoreError::NotFound),
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -318,9 +408,10 @@ impl Inner {
         let slot = self.cache.slot(id);
         let mut opened = slot.lock();
         let result = match self.places(Area::Sessions, id) {
-            Ok(places) if places.is_empty() => self.move_between(id, Area::Trash, Area::Sessions),
-            Ok(_) => Err(StoreError::Exists),
-            Err(error) => Err(error),
+            Ok(Places { days, .. }) if !days.is_empty() => Err(StoreError::Exists),
+            // It may lie in a folder that cannot be read now, and must not be there twice.
+            Ok(Places { hidden: Some(hidden), .. }) | Err(hidden) => Err(hidden),
+            Ok(_) => self.move_between(id, Area::Trash, Area::Sessions),
         };
         *opened = None;
         drop(opened);
@@ -339,7 +430,7 @@ impl Inner {
             for file in std::fs::read_dir(&folder).map_err(unwritable)?.flatten() {
                 let name = file.file_name();
                 let Some(id) = name.to_str().and_then(layout::session_of_any_file) else { continue };
-                if ids.as_ref().is_some_and(|ids| !ids.contains(&id)) {
+                if ids.as_ref().is_some_and(|ids| !ids.contains(&id)) || is_folder(&file) {
                     continue;
                 }
                 let slot = self.cache.slot(&id);
@@ -377,7 +468,7 @@ impl Inner {
             let name = file.file_name();
             let Some(id) = name.to_str().and_then(layout::session_of_any_file) else { continue };
             let is_kept = || self.layout.session(Area::Sessions, day, &id).symlink_metadata().is_ok();
-            if !gone.contains(&id) || is_kept() {
+            if !gone.contains(&id) || is_kept() || is_folder(&file) {
                 continue;
             }
             match self.disk.remove(&file.path()) {
@@ -394,7 +485,8 @@ impl Inner {
             return Ok(());
         }
         for (head, _) in self.replies.unfinished()? {
-            if gone.contains(&head.session_id) && self.places(Area::Sessions, &head.session_id)?.is_empty() {
+            let places = self.places(Area::Sessions, &head.session_id)?;
+            if gone.contains(&head.session_id) && places.days.is_empty() && places.hidden.is_none() {
                 self.replies.end(&head.reply_id)?;
             }
         }
@@ -403,7 +495,10 @@ impl Inner {
 
     /// Moves all files of an id from one area to the other and returns how many there were.
     fn move_between(&self, id: &SessionId, from: Area, to: Area) -> Result<usize, StoreError> {
-        let days = self.places(from, id)?;
+        let Places { days, hidden } = self.places(from, id)?;
+        if let (true, Some(hidden)) = (days.is_empty(), hidden) {
+            return Err(hidden);
+        }
         for day in &days {
             let (source, target) = (self.layout.session(from, *day, id), self.layout.session(to, *day, id));
             self.make_day(to, *day)?;
@@ -429,15 +524,68 @@ impl Inner {
     }
 }
 
-/// Tries whether files can be made in a folder.
-fn check_writable(disk: &RealDisk, folder: &Path) -> io::Result<()> {
-    let probe = folder.join("writable.new");
-    match disk.remove(&probe) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// Where the files of an id lie.
+#[derive(Debug, Default)]
+struct Places {
+    days: Vec<Day>,
+    /// Why it is not known of some folder whether one lies there.
+    hidden: Option<StoreError>,
+}
+
+impl Places {
+    /// Looks into the folder of each day.
+    fn of(days: Vec<Day>, look: impl Fn(&Day) -> Result<bool, (PathBuf, io::Error)>) -> Self {
+        let mut places = Self::default();
+        for day in days {
+            match look(&day) {
+                Ok(true) => places.days.push(day),
+                Ok(false) => {}
+                Err((_, error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err((path, error)) => {
+                    places.hidden = Some(StoreError::Unreadable(format!("{}: {error}", path.display())));
+                }
+            }
+        }
+        places
     }
-    disk.create(&probe)?.write_at(0, b"?")?;
-    disk.remove(&probe)
+}
+
+/// Whether this is a folder, which nobody of ours makes beside files; it is left as it is.
+fn is_folder(entry: &DirEntry) -> bool {
+    let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+    if is_folder {
+        tracing::warn!(path = %entry.path().display(), "a folder with the name of a session file is passed over");
+    }
+    is_folder
+}
+
+/// Tries whether so many bytes can be written to a new file in a folder. `false` where the disk is full or can only be read;
+/// anything else that prevents it is an error.
+fn has_room(disk: &RealDisk, folder: &Path, bytes: usize) -> Result<bool, StoreError> {
+    match check_writable(disk, folder, bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if has_no_room(&error) => {
+            tracing::warn!(folder = %folder.display(), %error, "nothing can be written");
+            Ok(false)
+        }
+        Err(error) => Err(unusable(folder, &error)),
+    }
+}
+
+fn check_writable(disk: &RealDisk, folder: &Path, bytes: usize) -> io::Result<()> {
+    let probe = folder.join("writable.new");
+    // One may be left from a server that was killed. A folder of this name is in nobody's way.
+    let probe = match disk.remove(&probe) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => probe,
+        Err(error) if !probe.is_dir() => return Err(error),
+        Err(_) => folder.join(format!("writable-{}.new", Uuid::new_v4().simple())),
+        Ok(()) => probe,
+    };
+    let mut file = disk.create(&probe)?;
+    let written = file.write_at(0, &vec![b'?'; bytes]);
+    drop(file);
+    let removed = disk.remove(&probe);
+    written.and(removed)
 }
 
 fn unusable(path: &Path, error: &io::Error) -> StoreError {
@@ -446,4 +594,48 @@ fn unusable(path: &Path, error: &io::Error) -> StoreError {
          --data-dir.",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_into_is_not_one_without_the_session() {
+        let days: Vec<Day> = ["2026-02-11", "2026-02-10", "2026-02-09"].map(|day| Day::parse(day).unwrap()).to_vec();
+        let of = |answers: [Result<bool, io::ErrorKind>; 3]| {
+            let look = |day: &Day| {
+                let at = days.iter().position(|other| other == day).unwrap();
+                answers[at].map_err(|kind| (PathBuf::from("folder/abc.json"), io::Error::from(kind)))
+            };
+            Places::of(days.clone(), look)
+        };
+        let places = of([Ok(false), Err(io::ErrorKind::NotFound), Ok(true)]);
+        assert!(places.days == [days[2]] && places.hidden.is_none());
+        let places = of([Ok(false), Err(io::ErrorKind::PermissionDenied), Ok(false)]);
+        assert!(places.days.is_empty());
+        let hidden = places.hidden.unwrap();
+        assert!(matches!(&hidden, StoreError::Unreadable(why) if why.contains("folder/abc.json")), "{hidden}");
+    }
+
+    /// What is asked of the index in a data directory to which nothing can be written.
+    #[test]
+    fn an_index_elsewhere_leaves_that_of_the_directory_alone_and_goes_with_the_store() {
+        let data = tempfile::tempdir().unwrap();
+        let layout = Layout::new(data.path());
+        drop(FileStore::open(data.path()).unwrap());
+        let day = layout.day(Area::Sessions, Day::parse("2026-02-09").unwrap());
+        std::fs::create_dir(&day).unwrap();
+        std::fs::write(day.join("abc.json"), r#"{"session_id":"abc","messages":[{"role":"user","content":"x"}]}"#)
+            .unwrap();
+        let before = std::fs::read(layout.index()).unwrap();
+        let index = Index::open_elsewhere(&layout, &RealDisk::new(data.path())).unwrap();
+        assert!(index.wait_until_agreed(Duration::from_secs(30)));
+        assert_eq!(index.len(), 1);
+        let folder = index.folder_elsewhere().unwrap().to_owned();
+        assert!(folder.is_dir());
+        drop(index);
+        assert!(!folder.exists());
+        assert_eq!(std::fs::read(layout.index()).unwrap(), before);
+    }
 }

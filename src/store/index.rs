@@ -23,10 +23,15 @@ use compare::Comparer;
 use database::{Database, FileRow};
 use memory::Memory;
 use std::collections::{HashSet, VecDeque};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 use worker::Worker;
 
 pub use compare::days;
@@ -42,6 +47,9 @@ const MOST_FOUND_BYTES: usize = 8 * 1024 * 1024;
 const GATHER_TIME: Duration = Duration::from_millis(40);
 const GATHERED_BYTES: usize = 1024 * 1024;
 
+/// How often is looked whether a thread has ended.
+const END_INTERVAL: Duration = Duration::from_millis(2);
+
 /// How long a list waits at most for what was saved before it to stand in the index.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
@@ -50,6 +58,35 @@ const SETTLE_TIME: Duration = Duration::from_secs(2);
 pub struct Index {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Where it lies if there is no room for it in the data directory; removed with it.
+    _elsewhere: Option<Elsewhere>,
+}
+
+/// A folder of this process only, outside of the data directory.
+#[derive(Debug)]
+struct Elsewhere(PathBuf);
+
+impl Elsewhere {
+    /// Makes one where there is room: in memory, else where programs put what is passing.
+    fn new() -> io::Result<Self> {
+        let mut made = Err(io::Error::from(io::ErrorKind::NotFound));
+        for folder in [PathBuf::from("/dev/shm"), std::env::temp_dir()] {
+            let folder = folder.join(format!("verbatim-index-{}", Uuid::new_v4().simple()));
+            made = DirBuilder::new().mode(0o700).create(&folder).map(|()| Self(folder));
+            if made.is_ok() {
+                break;
+            }
+        }
+        made
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(folder = %self.0.display(), %error, "the folder of a passing index is left");
+        }
+    }
 }
 
 /// What the threads of an index share.
@@ -65,6 +102,8 @@ struct Shared {
     /// Something was taken out of it, or is wanted from the comparer.
     to_others: Condvar,
     progress: Progress,
+    /// The files that hold no session, or could not be read when that was tried last.
+    unreadable: Mutex<HashSet<(Area, Day, SessionId)>>,
 }
 
 /// What waits to be taken up.
@@ -220,22 +259,45 @@ pub fn remove(layout: &Layout) {
 impl Index {
     /// Opens the index of a data directory and begins to compare it with the files.
     pub fn open(layout: &Layout, disk: &RealDisk) -> Result<Self, StoreError> {
+        Self::open_at(&layout.index(), layout, disk, None)
+    }
+
+    /// The same for a data directory to which nothing can be written now: the index is built in memory or in a temporary folder, and
+    /// is gone with the process. That of the directory is left as it is.
+    pub fn open_elsewhere(layout: &Layout, disk: &RealDisk) -> Result<Self, StoreError> {
+        let elsewhere = Elsewhere::new().map_err(|error| {
+            StoreError::Unwritable(format!(
+                "There is no room for an index of the sessions ({error}). Make room, and start again."
+            ))
+        })?;
+        let path = elsewhere.0.join("index.sqlite");
+        Self::open_at(&path, layout, disk, Some(elsewhere))
+    }
+
+    fn open_at(
+        path: &Path,
+        layout: &Layout,
+        disk: &RealDisk,
+        elsewhere: Option<Elsewhere>,
+    ) -> Result<Self, StoreError> {
         let unusable = |error: rusqlite::Error| {
             StoreError::Unwritable(format!(
                 "The index {} cannot be used ({error}). Delete it; it is built anew at the next start.",
-                layout.index().display()
+                path.display()
             ))
         };
-        let (database, connection, memory) = match Self::load(layout) {
+        let (database, connection, memory) = match Self::load(path) {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::warn!(%error, "the index is damaged and is built anew");
-                database::remove(&layout.index());
-                Self::load(layout).map_err(unusable)?
+                database::remove(path);
+                Self::load(path).map_err(unusable)?
             }
         };
         let is_new = memory.entries().next().is_none();
+        let unreadable = database.read(database::unreadable_files).map_err(unusable)?;
         let shared = Arc::new(Shared::new(layout, disk, database, memory));
+        *shared.unreadable() = unreadable.into_iter().collect();
         shared.progress.is_comparing.store(true, Ordering::Relaxed);
         shared.progress.is_rebuilding.store(is_new, Ordering::Relaxed);
         let worker = Worker::new(Arc::clone(&shared), connection);
@@ -246,7 +308,7 @@ impl Index {
                 .spawn(work)
                 .map_err(|error| StoreError::Unwritable(format!("The index's threads cannot be started: {error}.")))
         };
-        let index = Self { shared, threads: Mutex::default() };
+        let index = Self { shared, threads: Mutex::default(), _elsewhere: elsewhere };
         let worker = spawn("index-writer", Box::new(|| worker.run()))?;
         index.threads().push(worker);
         let comparer = spawn("index-compare", Box::new(|| comparer.run()))?;
@@ -254,8 +316,8 @@ impl Index {
         Ok(index)
     }
 
-    fn load(layout: &Layout) -> rusqlite::Result<(Database, rusqlite::Connection, Memory)> {
-        let (database, connection) = Database::open(&layout.index())?;
+    fn load(path: &Path) -> rusqlite::Result<(Database, rusqlite::Connection, Memory)> {
+        let (database, connection) = Database::open(path)?;
         postings::remove_leftovers(&connection)?;
         let memory = worker::load(&connection)?;
         Ok((database, connection, memory))
@@ -263,6 +325,17 @@ impl Index {
 
     /// Writes what is pending and ends the threads. Afterwards nothing is taken up any more.
     pub fn close(&self) {
+        self.close_until(None);
+    }
+
+    /// The same for at most this time: a thread that is at work on something large is left behind, and what it does not finish is
+    /// found again by the next comparison.
+    pub fn close_within(&self, patience: Duration) {
+        self.close_until(Some(Instant::now() + patience));
+    }
+
+    fn close_until(&self, deadline: Option<Instant>) {
+        self.shared.disk.interrupt();
         self.shared.inbox().stop_comparing = true;
         self.shared.to_others.notify_all();
         self.shared.to_worker.notify_all();
@@ -273,10 +346,24 @@ impl Index {
                 self.shared.inbox().stop = true;
                 self.shared.to_worker.notify_all();
             }
+            while deadline.is_some_and(|deadline| Instant::now() < deadline) && !thread.is_finished() {
+                std::thread::sleep(END_INTERVAL);
+            }
+            if deadline.is_some() && !thread.is_finished() {
+                let name = thread.thread().name().unwrap_or_default();
+                tracing::warn!(name, "what is missing in the index is taken up at the next start");
+                continue;
+            }
             if thread.join().is_err() {
                 tracing::error!("a thread of the index ended early");
             }
         }
+    }
+
+    /// Where it lies, if that is outside of the data directory.
+    #[cfg(test)]
+    pub fn folder_elsewhere(&self) -> Option<&Path> {
+        self._elsewhere.as_ref().map(|elsewhere| elsewhere.0.as_path())
     }
 
     fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
@@ -329,6 +416,11 @@ impl Index {
     pub fn len(&self) -> u64 {
         self.shared.settle();
         self.shared.memory().counts.sessions
+    }
+
+    /// How many files of kept sessions cannot be read, as far as they have been looked at.
+    pub fn unreadable(&self) -> u64 {
+        self.shared.unreadable().iter().filter(|(area, ..)| *area == Area::Sessions).count() as u64
     }
 
     /// Why it could not be written when that failed last, since it was opened.
@@ -417,14 +509,19 @@ impl Shared {
     fn new(layout: &Layout, disk: &RealDisk, database: Database, memory: Memory) -> Self {
         Self {
             layout: layout.clone(),
-            disk: disk.clone(),
+            disk: disk.interruptible(),
             database,
             memory: RwLock::new(memory),
             inbox: Mutex::default(),
             to_worker: Condvar::new(),
             to_others: Condvar::new(),
             progress: Progress::default(),
+            unreadable: Mutex::default(),
         }
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, HashSet<(Area, Day, SessionId)>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn memory(&self) -> RwLockReadGuard<'_, Memory> {

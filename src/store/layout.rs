@@ -4,6 +4,7 @@ use super::StoreError;
 use crate::model::session::{SessionId, is_id};
 use chrono::{DateTime, NaiveDate, Utc};
 use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A folder's name below `sessions` and `trash`: the UTC day on which a session began.
@@ -90,6 +91,18 @@ impl Layout {
     /// The index, a cache.
     pub fn index(&self) -> PathBuf {
         self.root.join("index.sqlite")
+    }
+
+    /// What is to be said if other users of the machine can get into the data directory; `None` if they cannot.
+    pub fn complaint_of_permissions(&self) -> Option<String> {
+        let mode = std::fs::metadata(&self.root).ok()?.permissions().mode() & 0o777;
+        (mode & 0o077 != 0).then(|| {
+            let root = self.root.display();
+            format!(
+                "other users of this machine can look into the data directory (its permissions are {mode:o}); to keep them out, type: \
+                 chmod -R go-rwx '{root}'"
+            )
+        })
     }
 
     /// The file that a server process holds locked.

@@ -414,5 +414,7 @@ async fn health_tells_what_is_there() {
     let app = TestApp::new();
     app.start().await;
     let health: Value = serde_json::from_str(&text(app.get("/health").await).await).unwrap();
-    assert_eq!(health, json!({"status":"ok","sessions":1,"index":"ready","assistant":"scripted"}));
+    let expected =
+        json!({"status":"ok","sessions":1,"unreadable":0,"writable":true,"index":"ready","assistant":"scripted"});
+    assert_eq!(health, expected);
 }

@@ -2,6 +2,8 @@
 
 mod api;
 mod crash;
+mod depth;
+mod odd;
 mod program;
 mod replies;
 mod security;

@@ -21,14 +21,23 @@ impl Program {
         Self::run(command(site, data))
     }
 
-    pub fn run(mut command: Command) -> Self {
-        command.args(["--addr", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    pub fn run(command: Command) -> Self {
+        Self::run_with_log(command, Stdio::null())
+    }
+
+    /// The same with a place for its log.
+    pub fn run_with_log(mut command: Command, log: impl Into<Stdio>) -> Self {
+        command.args(["--addr", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().rsplit("http://").next().unwrap().to_owned();
         assert!(address.starts_with("127.0.0.1:"), "{line}");
         Self { child, address }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -77,7 +86,7 @@ fn embedded_command(site: &Path, data: &Path, model_file: &Path) -> Command {
 }
 
 /// Runs a program that must refuse to start, and returns what it says.
-fn refusal(mut command: Command) -> String {
+pub fn refusal(mut command: Command) -> String {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();

@@ -49,6 +49,24 @@ impl TestApp {
         Self { router, _data: data }
     }
 
+    /// The same data directory after a restart.
+    pub fn restarted(self) -> Self {
+        let Self { router, _data: data } = self;
+        drop(router);
+        // A reply that ended just now may still hold the store.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while FileStore::open(data.path()).is_err() {
+            assert!(std::time::Instant::now() < deadline, "the store was not let go");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Self::over(data)
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        self._data.path()
+    }
+
     /// Sends any request.
     pub async fn send(&self, request: Request<Body>) -> Response {
         self.router.clone().oneshot(request).await.unwrap()

@@ -132,7 +132,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn health(&self) -> Health {
-        Health { sessions: 0, index: IndexState::Ready }
+        Health { sessions: 0, unreadable: 0, writable: true, index: IndexState::Ready }
     }
 
     async fn empty_trash(&self, _: Option<&[SessionId]>) -> Result<u64, StoreError> {

@@ -41,6 +41,8 @@ struct State {
     fail_until: u64,
     partial: usize,
     full: Option<u64>,
+    largest_file: Option<u64>,
+    links: BTreeMap<PathBuf, u64>,
 }
 
 /// The simulated disk. Clones are the same disk.
@@ -73,6 +75,16 @@ impl SimulatedDisk {
         let mut state = self.state();
         let used: u64 = state.inodes.values().map(|inode| inode.content.len() as u64).sum();
         state.full = free.map(|free| used + free);
+    }
+
+    /// Limits the size of files.
+    pub fn limit_files(&self, largest: u64) {
+        self.state().largest_file = Some(largest);
+    }
+
+    /// Gives the file that stands at a path another name, which is not below the root.
+    pub fn link(&self, path: &Path) {
+        *self.state().links.entry(path.to_owned()).or_insert(1) += 1;
     }
 
     /// How many bytes were written in all.
@@ -233,6 +245,7 @@ impl Disk for SimulatedDisk {
         let mut state = self.state();
         state.operation()?;
         let node = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.links.remove(to);
         state.names.insert(to.to_owned(), node);
         Ok(())
     }
@@ -250,6 +263,15 @@ impl Disk for SimulatedDisk {
         synced_names.retain(|name, _| !inside(name));
         synced_names.extend(names.iter().filter(|(name, _)| inside(name)).map(|(name, node)| (name.clone(), *node)));
         Ok(())
+    }
+
+    fn links(&self, path: &Path) -> io::Result<u64> {
+        self.file(path)?;
+        Ok(self.state().links.get(path).copied().unwrap_or(1))
+    }
+
+    fn largest_file(&self) -> u64 {
+        self.state().largest_file.unwrap_or(u64::MAX)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tests of the session file, on a disk that loses power and runs full.
 
 use super::*;
-use crate::model::Object;
+use crate::model::{Object, parts};
 use crate::store::Save;
 use crate::store::disk::simulated::SimulatedDisk;
 use proptest::prelude::*;
@@ -274,6 +274,156 @@ fn oddities_of_other_programs_are_read() {
     assert_eq!(open(&disk).session(), document.session());
 }
 
+/// A file of ours with two messages of which the second has this in its metadata.
+fn with_metadata(value: &str) -> String {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    save(&mut document, &disk, json!([{"id":"b","role":"user","content":"x","metadata":{"x":"here"}}]), json!({}))
+        .unwrap();
+    text(&disk).replace("\"here\"", value)
+}
+
+#[test]
+fn words_that_are_no_json_cost_no_message_and_are_replaced_after_a_copy() {
+    for (written, expected) in [("NaN", json!(null)), ("[-Infinity,1]", json!([null, 1])), ("007", json!("007"))] {
+        let bytes = with_metadata(written);
+        // As a file of ours, as one that another program arranged in its own way, and with a line beside it that cannot be read.
+        let arranged = bytes.replace(",\"", " , \"");
+        let torn = bytes.replace("\"content\":\"words of a\"", "\"content\":\"wor");
+        for (bytes, known) in [(&bytes, 2), (&arranged, 2), (&torn, 1)] {
+            let disk = put(bytes);
+            let mut document = open(&disk);
+            assert_eq!(document.session().messages.len(), known, "{bytes}");
+            assert_eq!(document.session().messages.last().unwrap().metadata["x"], expected);
+            assert_eq!(disk.read(&path()).unwrap().0, bytes.as_bytes(), "reading never writes");
+            say(&mut document, &disk, "new").unwrap();
+            assert_eq!(copies(&disk), 1, "{bytes}");
+            assert_eq!(open(&disk).session(), document.session());
+            serde_json::from_str::<Value>(&text(&disk)).unwrap();
+        }
+        let head =
+            put(bytes.replace("\"here\"", "1").replace(r#""type":"chat""#, &format!(r#""type":"chat","x":{written}"#)));
+        assert_eq!(open(&head).session().metadata["x"], expected, "in the head");
+    }
+}
+
+#[test]
+fn numbers_of_any_size_stay_as_they_are_without_a_copy() {
+    for number in ["1e+999", "99999999999999999999", "-0.0", "0.1000", "1e-5", "[1.0,1.00]"] {
+        let bytes = with_metadata(number);
+        let disk = put(&bytes);
+        let mut document = open(&disk);
+        assert!(matches!(document.form, Form::Own { .. }), "{number}");
+        say(&mut document, &disk, "new").unwrap();
+        save(&mut document, &disk, json!([]), json!({"title":"written anew"})).unwrap();
+        assert_eq!((text(&disk).matches(number).count(), copies(&disk)), (1, 0), "{number}");
+        // The same in a file of another program.
+        let disk = put(bytes.replace(",\"", " , \""));
+        say(&mut open(&disk), &disk, "new").unwrap();
+        assert_eq!((text(&disk).matches(number).count(), copies(&disk)), (1, 0), "{number}");
+    }
+}
+
+#[test]
+fn what_is_nested_too_deep_is_kept_as_text_after_a_copy() {
+    for levels in [97, 98, 99, 100, 122, 124, 125, 126, 127, 128, 1_000] {
+        let value = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        let bytes = with_metadata(&value);
+        for bytes in [bytes.clone(), bytes.replace(",\"", " , \"")] {
+            let disk = put(&bytes);
+            let mut document = open(&disk);
+            assert_eq!(ids(&document), ["a", "b"], "{levels}");
+            let found = document.session().messages[1].metadata["x"].to_string().replace('"', "");
+            assert_eq!(found, value, "{levels}: nothing of it is lost");
+            say(&mut document, &disk, "new").unwrap();
+            assert_eq!(copies(&disk), usize::from(levels > 98), "{levels}");
+            let read = open(&disk);
+            assert_eq!(read.session(), document.session());
+            assert!(matches!(read.form, Form::Own { .. }));
+        }
+        let head = put(with_metadata("1").replace(r#""type":"chat""#, &format!(r#""x":{value}"#)));
+        let mut document = open(&head);
+        assert_eq!(document.session().metadata["x"].to_string().replace('"', ""), value);
+        say(&mut document, &head, "new").unwrap();
+        assert!(matches!(open(&head).form, Form::Own { .. }), "{levels}");
+    }
+}
+
+#[test]
+fn whatever_is_to_be_kept_is_written_so_that_it_is_read_back() {
+    let deep: Value = (0..126).fold(json!(1), |value, _| json!([value]));
+    let mark = json!({"$serde_json::private::Number":"x","y":1});
+    let disk = disk();
+    let mut session = empty();
+    session.metadata.insert("x".to_owned(), deep.clone());
+    let mut document = Document::create(&disk, &path(), session).unwrap();
+    assert_eq!(open(&disk).session(), document.session());
+    let message = json!([{"id":"a","role":"assistant","content":"x","metadata":mark,"$serde_json::private::Number":"x",
+        "parts":[{"type":"tool","name":"t","x":1},{"type":"later"},{"type":"text","text":"x"}]}]);
+    let mut message: Vec<crate::model::message::MessageInput> = serde_json::from_value(message).unwrap();
+    for part in message[0].parts.iter_mut().flatten() {
+        match part {
+            parts::Part::Tool(call) => (call.arguments, call.result) = (Some(deep.clone()), Some(deep.clone())),
+            parts::Part::Text { extra, .. } | parts::Part::Reasoning { extra, .. } => {
+                drop(extra.insert("x".to_owned(), deep.clone()))
+            }
+            parts::Part::Other(value) => value["x"] = deep.clone(),
+        }
+    }
+    message[0].extra.insert("deep".to_owned(), deep.clone());
+    message[0].metadata.insert("deep".to_owned(), deep.clone());
+    let mut save = save_of(json!([]), mark);
+    save.metadata.insert("deep".to_owned(), deep.clone());
+    save.messages = message;
+    let make_plan: MakePlan = Box::new(move |known| merge::plan(known, &save, &mut String::new));
+    let change = Change { now: now(), base_revision: None, make_plan };
+    commit(&mut document, &disk, vec![change]).remove(0).unwrap();
+    let read = open(&disk);
+    assert!(matches!(read.form, Form::Own { .. }), "{}", text(&disk));
+    assert_eq!(read.session(), document.session());
+}
+
+#[test]
+fn a_file_with_another_name_is_replaced_and_not_written_into() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    let inode = document.stamp().inode;
+    disk.link(&path());
+    let answers = commit(&mut document, &disk, vec![saying("b"), saying("c")]);
+    assert!(answers.iter().all(Result::is_ok));
+    let own = document.stamp().inode;
+    assert_ne!(own, inode, "another file");
+    say(&mut document, &disk, "d").unwrap();
+    assert_eq!(document.stamp().inode, own, "which is written into, as it has one name");
+    disk.link(&path());
+    let mut document = open(&disk);
+    say(&mut document, &disk, "e").unwrap();
+    assert_ne!(document.stamp().inode, own, "also where it was just opened");
+    assert_eq!(ids(&open(&disk)), ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn a_save_that_would_make_the_file_too_large_is_refused_and_leaves_no_trace() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    say(&mut document, &disk, "a").unwrap();
+    let before = text(&disk);
+    disk.limit_files(before.len() as u64 + 200);
+    let large = json!([{"id":"b","role":"user","content":"x".repeat(300)}]);
+    assert!(matches!(save(&mut document, &disk, large, json!({})), Err(StoreError::TooLarge(_))));
+    let title = json!({"title":"x".repeat(300)});
+    assert!(matches!(save(&mut document, &disk, json!([]), title), Err(StoreError::TooLarge(_))));
+    assert_eq!((text(&disk), ids(&document)), (before, vec!["a"]));
+    save(&mut document, &disk, json!([{"id":"c","role":"user","content":"short"}]), json!({})).unwrap();
+    assert_eq!(open(&disk).session(), document.session());
+    let elsewhere = Path::new(ROOT).join("2026-02-09/other.json");
+    let mut large = empty();
+    large.metadata.insert("x".to_owned(), json!("x".repeat(2_000)));
+    assert!(matches!(Document::create(&disk, &elsewhere, large), Err(StoreError::TooLarge(_))));
+}
+
 #[test]
 fn what_is_no_session_is_left_alone() {
     for bytes in [&b""[..], b"\0\0\0", b"[]", b"{}", b"{\"messages\":3}", b"<html>", b"{\n\"messages\": [\n{\"role\":"]
@@ -517,6 +667,14 @@ impl Disk for Swapping {
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         self.disk.sync_folder(path)
+    }
+
+    fn links(&self, path: &Path) -> io::Result<u64> {
+        self.disk.links(path)
+    }
+
+    fn largest_file(&self) -> u64 {
+        self.disk.largest_file()
     }
 }
 

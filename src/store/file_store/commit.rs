@@ -155,6 +155,7 @@ impl Inner {
                 let results = opened.document.commit(&self.disk, changes);
                 let written = opened.document.take_written();
                 self.index.put(opened.day, &opened.document, written);
+                results.iter().for_each(|result| self.note_outcome(result));
                 results
             }
             Err(error) => changes.iter().map(|_| Err(error.again())).collect(),

@@ -48,6 +48,9 @@ impl Replies {
     /// [`StoreError::NotFound`] if it was not begun.
     pub fn extend(&self, reply_id: &str, lines: &str) -> Result<(), StoreError> {
         let path = self.layout.reply(reply_id)?;
+        if self.disk.links(&path).is_ok_and(|links| links > 1) {
+            self.make_own(&path).map_err(|error| unwritable(&path, &error))?;
+        }
         let mut file = self.disk.open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreError::NotFound,
             _ => unwritable(&path, &error),
@@ -64,6 +67,20 @@ impl Replies {
             all_torn.remove(reply_id);
         }
         written.map_err(|error| unwritable(&path, &error))
+    }
+
+    /// Puts a copy in the place of a journal that has another name, too, which must not change with it.
+    fn make_own(&self, path: &Path) -> io::Result<()> {
+        let (bytes, _) = self.disk.read(path)?;
+        let temporary = layout::temporary(path);
+        match self.disk.remove(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = self.disk.create(&temporary)?;
+        file.write_at(0, &bytes)?;
+        file.sync()?;
+        self.disk.rename(&temporary, path)
     }
 
     /// Removes a journal; it need not be there. The removal is not synced: a journal that a power loss brings back is folded in

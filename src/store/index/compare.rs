@@ -308,6 +308,16 @@ impl Comparer {
         let opened = Document::open_with_lines(&self.shared.disk, &path, id);
         let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
         let was_unread = unread.remove(&(area, day, id.clone()));
+        if self.shared.inbox().stop_comparing {
+            // What was not read because of that says nothing of the file.
+            return None;
+        }
+        let is_unreadable = matches!(&opened, Err(OpenFailure { error, .. }) if !matches!(error, StoreError::NotFound));
+        if is_unreadable {
+            self.shared.unreadable().insert((area, day, id.clone()));
+        } else {
+            self.shared.unreadable().remove(&(area, day, id.clone()));
+        }
         match opened {
             Ok((document, lines)) => {
                 drop(unread);

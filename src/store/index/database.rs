@@ -7,8 +7,9 @@ use crate::store::layout::{Area, Day};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use std::collections::HashMap;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -136,15 +137,12 @@ impl Database {
                 open_writer(path)?
             }
         };
-        // What a person said is in it, too.
-        if let Err(error) = std::fs::set_permissions(path, Permissions::from_mode(0o600)) {
-            tracing::warn!(%error, "the index cannot be made private");
-        }
         Ok((Self { path: path.to_owned(), readers: Mutex::default(), may_mark: true }, writer))
     }
 
     /// Opens an index only to look at it; `None` if it is of another version, and built anew at the next start.
     pub fn open_to_read(path: &Path) -> rusqlite::Result<Option<Self>> {
+        check_files(path)?;
         let database = Self { path: path.to_owned(), readers: Mutex::default(), may_mark: false };
         let version: i64 =
             database.read(|connection| connection.pragma_query_value(None, "user_version", |row| row.get(0)))?;
@@ -169,7 +167,13 @@ impl Database {
         let mark = damage_mark(&self.path);
         if self.may_mark
             && is_damage
-            && let Err(error) = std::fs::write(&mark, "")
+            && let Err(error) = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&mark)
         {
             tracing::warn!(%error, "the index is damaged, which cannot be noted; delete it");
         }
@@ -239,10 +243,29 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Refuses what is no plain file, or has another name. Links below the data directory are not followed, a pipe is not waited for,
+/// and what another name shows is not written to; who opens it for writing removes it and tries again.
+fn check_files(path: &Path) -> rusqlite::Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        match beside(path, suffix).symlink_metadata() {
+            Ok(metadata) if !metadata.is_file() || metadata.nlink() > 1 => {
+                return Err(rusqlite::Error::InvalidPath(path.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
-    // Links below the data directory are not followed; whoever calls removes this one and tries again.
-    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
-        return Err(rusqlite::Error::InvalidPath(path.to_owned()));
+    check_files(path)?;
+    // What a person said is in it, too. SQLite gives the files beside it the permissions that it has.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            tracing::warn!(%error, "the file of the index cannot be made");
+            return Err(rusqlite::Error::InvalidPath(path.to_owned()));
+        }
+        _ => {}
     }
     let mut writer = Connection::open(path)?;
     writer.busy_timeout(BUSY_TIMEOUT)?;
@@ -323,6 +346,21 @@ pub fn days(connection: &Connection, area: Area) -> rusqlite::Result<Vec<Day>> {
     let days = statement.query_map([area_column(area)], |row| row.get::<_, String>(0))?;
     let days: Vec<String> = days.collect::<rusqlite::Result<_>>()?;
     Ok(days.iter().filter_map(|day| Day::parse(day)).collect())
+}
+
+/// The files that are known to hold no session.
+pub fn unreadable_files(connection: &Connection) -> rusqlite::Result<Vec<(Area, Day, SessionId)>> {
+    let mut statement = connection.prepare("SELECT area, day, id FROM file WHERE summary IS NULL")?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
+    let mut files = Vec::new();
+    for row in rows {
+        let (area, day, id) = row?;
+        if let (Some(day), Ok(id)) = (Day::parse(&day), id.parse()) {
+            files.push((area_of(area), day, id));
+        }
+    }
+    Ok(files)
 }
 
 /// The number and state of one file.

@@ -226,8 +226,13 @@ impl Reading<'_> {
         if self.file.is_none() {
             self.file = self.shared.disk.open_to_read(&self.path()).ok();
         }
+        let file = self.file.as_ref()?;
+        // What the index says of the file may be out of date or damaged: memory is taken for what is there.
+        if place.offset.checked_add(place.length.into())? > file.metadata().ok()?.len() {
+            return None;
+        }
         let mut bytes = vec![0; place.length as usize];
-        self.file.as_ref()?.read_exact_at(&mut bytes, place.offset).ok()?;
+        file.read_exact_at(&mut bytes, place.offset).ok()?;
         Some(bytes)
     }
 
