@@ -7,9 +7,10 @@ use super::document::Document;
 use super::index::{self, Index};
 use super::layout::{self, Area, Day, Layout};
 use super::lock::DirectoryLock;
-use super::{IndexState, StoreError};
+use super::{IndexState, ReplyHead, StoreError, StoreOptions};
 use crate::model::session::SessionId;
 use std::collections::HashMap;
+use std::fs::FileType;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,7 +60,12 @@ pub struct Doctor<'a> {
 impl<'a> Doctor<'a> {
     /// Takes a data directory, which must exist. With `may_write` what can be repaired is repaired. [`StoreError::Unwritable`], with
     /// a sentence for the person, if a server is using it.
-    pub fn new(data_dir: &Path, may_write: bool, report: &'a mut dyn FnMut(Finding)) -> Result<Self, StoreError> {
+    pub fn new(
+        data_dir: &Path,
+        options: StoreOptions,
+        may_write: bool,
+        report: &'a mut dyn FnMut(Finding),
+    ) -> Result<Self, StoreError> {
         let layout = Layout::new(data_dir);
         if !layout.area(Area::Sessions).is_dir() {
             return Err(StoreError::Unreadable(format!(
@@ -68,14 +74,27 @@ impl<'a> Doctor<'a> {
             )));
         }
         let lock = DirectoryLock::take(&layout)?;
-        Ok(Self { layout, disk: RealDisk::new(data_dir), may_write, report, _lock: lock })
+        Ok(Self {
+            layout,
+            disk: RealDisk::with_largest_file(data_dir, options.largest_file),
+            may_write,
+            report,
+            _lock: lock,
+        })
     }
 
     /// Checks all files and then the index.
     pub fn run(mut self) -> Result<Checked, StoreError> {
         let mut checked = Checked::default();
         let mut places: HashMap<SessionId, Vec<(Area, Day, u64)>> = HashMap::new();
+        if let Some(complaint) = self.layout.complaint_of_permissions() {
+            // Nothing is wrong with what is kept, so that this is a warning and changes no verdict.
+            tracing::warn!("{complaint}");
+        }
         for area in [Area::Sessions, Area::Trash] {
+            self.check_names(&self.layout.area(area), "is none of a day, so that nothing in it is read", |path| {
+                name_of(path).and_then(Day::parse).is_some() && is_kind(path, |kind| kind.is_dir())
+            });
             for day in index::days(&self.layout, area)
                 .or_else(|error| if area == Area::Trash { Ok(Vec::new()) } else { Err(error) })?
             {
@@ -91,6 +110,19 @@ impl<'a> Doctor<'a> {
     fn find(&mut self, path: &Path, what: impl Into<String>, state: FindingState) {
         let file = path.strip_prefix(self.layout.root()).unwrap_or(path).to_owned();
         (self.report)(Finding { file, what: what.into(), state });
+    }
+
+    /// Names what lies in a folder where only files and folders of ours belong. The probe of a start that was killed is one.
+    fn check_names(&mut self, folder: &Path, what: &str, is_ours: impl Fn(&Path) -> bool) {
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let is_probe = name_of(&path) == Some("writable.new") && is_kind(&path, |kind| kind.is_file());
+            if !is_ours(&path) && !is_probe {
+                self.find(&path, format!("its name {what}"), FindingState::Remains);
+            }
+        }
     }
 
     fn check_day(
@@ -131,7 +163,12 @@ impl<'a> Doctor<'a> {
             } else if layout::session_of_any_file(name).is_some() {
                 self.find(&path, "a copy that was kept of a damaged or replaced file", FindingState::Noted);
             } else {
-                self.find(&path, "its name is none of a session, so it is not read", FindingState::Noted);
+                self.find(
+                    &path,
+                    "its name is none of a session, so that it is not read; what another program left there may hold words that \
+                     are nowhere else",
+                    FindingState::Remains,
+                );
             }
         }
     }
@@ -200,9 +237,18 @@ impl<'a> Doctor<'a> {
 
     fn check_replies(&mut self) {
         let folder = self.layout.replies();
+        self.check_names(&folder, "is none of a reply, so that it is not read", |path| {
+            name_of(path).and_then(layout::reply_of_file).is_some() && is_kind(path, |kind| kind.is_file())
+        });
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            if name.to_str().and_then(layout::reply_of_file).is_some() {
+            let is_file = is_kind(&entry.path(), |kind| kind.is_file());
+            if is_file && name.to_str().and_then(layout::reply_of_file).is_some() {
+                if !self.has_head(&entry.path()) {
+                    let what = "the journal of a reply without a readable first line, so that it is not known where it belongs";
+                    self.find(&entry.path(), what, FindingState::Remains);
+                    continue;
+                }
                 self.find(
                     &entry.path(),
                     "a reply that was being generated; the next start folds it into its session, unless that is in the trash",
@@ -210,6 +256,12 @@ impl<'a> Doctor<'a> {
                 );
             }
         }
+    }
+
+    fn has_head(&self, path: &Path) -> bool {
+        let Ok((bytes, _)) = self.disk.read(path) else { return false };
+        let head = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        serde_json::from_slice::<ReplyHead>(head).is_ok()
     }
 
     fn check_index(&mut self) -> Result<(), StoreError> {
@@ -242,9 +294,17 @@ impl<'a> Doctor<'a> {
     }
 }
 
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name().and_then(|name| name.to_str())
+}
+
+fn is_kind(path: &Path, is_kind: impl Fn(FileType) -> bool) -> bool {
+    path.symlink_metadata().is_ok_and(|found| is_kind(found.file_type()))
+}
+
 /// Builds the index of a data directory anew; `progress` is told how many files are done of how many. Returns how many sessions are
 /// in it.
-pub fn reindex(data_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, StoreError> {
+pub fn reindex(data_dir: &Path, options: StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, StoreError> {
     let layout = Layout::new(data_dir);
     if !layout.area(Area::Sessions).is_dir() {
         return Err(StoreError::Unreadable(format!(
@@ -253,7 +313,7 @@ pub fn reindex(data_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<u6
         )));
     }
     let _lock = DirectoryLock::take(&layout)?;
-    let index = rebuild(&layout, &RealDisk::new(data_dir), progress)?;
+    let index = rebuild(&layout, &RealDisk::with_largest_file(data_dir, options.largest_file), progress)?;
     Ok(index.len())
 }
 
