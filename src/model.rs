@@ -43,6 +43,16 @@ pub fn merge_patch(target: &mut Object, patch: &Object) -> bool {
     changed
 }
 
+/// Whether [`merge_patch`] would change anything.
+pub fn is_patched_by(target: &Object, patch: &Object) -> bool {
+    use serde_json::Value;
+    patch.iter().any(|(key, value)| match (value, target.get(key)) {
+        (Value::Null, known) => known.is_some(),
+        (Value::Object(inner), Some(Value::Object(existing))) => is_patched_by(existing, inner),
+        (value, known) => known != Some(value),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,7 +80,9 @@ mod tests {
             (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
         ] {
             let mut result = object(target.clone());
+            let is_patched = is_patched_by(&result, &object(patch.clone()));
             let changed = merge_patch(&mut result, &object(patch));
+            assert_eq!(is_patched, changed);
             assert_eq!(serde_json::Value::Object(result.clone()), expected);
             assert_eq!(changed, expected != target);
         }

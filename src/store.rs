@@ -2,6 +2,7 @@
 //!
 //! Nothing above this module may assume files: a second store, on PostgreSQL, is coming.
 
+mod branches;
 mod disk;
 pub mod doctor;
 mod document;
@@ -15,6 +16,7 @@ mod text;
 pub use file_store::{FileStore, StoreOptions};
 
 use crate::error::{AppError, ErrorCode};
+use crate::export::document::{DocumentPart, SessionDocument};
 use crate::model::Object;
 use crate::model::message::{Message, MessageInput};
 use crate::model::query::Query;
@@ -30,11 +32,18 @@ use std::sync::Arc;
 /// A place that keeps sessions. What a method acknowledges is on the disk; nothing is acknowledged earlier.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Keeps a new, empty session.
-    async fn create(&self, new: NewSession) -> Result<(), StoreError>;
+    /// Keeps a new session with what is said in it already, all or nothing, and returns its revision. What its messages may be is as
+    /// for [`SessionStore::save`].
+    async fn create(&self, new: NewSession) -> Result<u64, StoreError>;
 
     /// The session, whole. A session in the trash is [`StoreError::Deleted`].
     async fn load(&self, id: &SessionId) -> Result<Arc<Session>, StoreError>;
+
+    /// A part of the session, without more work than that takes where the store can; `None` if there is no message before which it
+    /// is to be. It is what [`SessionDocument::part`] makes of the whole.
+    async fn load_part(&self, id: &SessionId, part: &PartRequest) -> Result<Option<SessionPart>, StoreError> {
+        Ok(SessionPart::of_whole(&*self.load(id).await?, part))
+    }
 
     /// Merges what a caller knows of a session into it (contracts 3, `save`). Can be repeated without effect.
     async fn save(&self, id: &SessionId, save: Save) -> Result<Saved, StoreError>;
@@ -93,6 +102,41 @@ pub struct NewSession {
     pub started_at: DateTime<Utc>,
     /// Its metadata.
     pub metadata: Object,
+    /// What is said in it already.
+    pub messages: Vec<MessageInput>,
+}
+
+/// Which part of a session is wanted.
+#[derive(Clone, Debug)]
+pub struct PartRequest {
+    /// How many messages at most.
+    pub last: usize,
+    /// The message before which they are; without it they are the last ones.
+    pub before: Option<String>,
+    /// A message of which is asked whether the session holds it.
+    pub holds: Option<String>,
+}
+
+/// A part of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionPart {
+    /// The part.
+    pub part: DocumentPart,
+    /// The session's revision.
+    pub revision: u64,
+    /// Whether the session holds the message of which was asked.
+    pub holds: bool,
+}
+
+impl SessionPart {
+    /// The part of a session that is there whole.
+    fn of_whole(session: &Session, wanted: &PartRequest) -> Option<Self> {
+        Some(Self {
+            part: SessionDocument::part(session, wanted.last, wanted.before.as_deref())?,
+            revision: session.revision,
+            holds: wanted.holds.as_ref().is_some_and(|id| session.messages.iter().any(|message| message.id == *id)),
+        })
+    }
 }
 
 /// What a caller wants to be kept of a session.
@@ -117,7 +161,7 @@ pub struct Save {
 pub struct Saved {
     /// The session's revision now.
     pub revision: u64,
-    /// When that was written (RFC 3339).
+    /// When that was written (RFC 3339): the later one of the session's times.
     pub saved_at: String,
     /// Whether others had saved since `base_revision`.
     pub merged: bool,

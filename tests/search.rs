@@ -115,6 +115,7 @@ impl Scan {
                         user_name: text("user_name"),
                         started_at: text("started_at"),
                         last_updated: text("last_updated"),
+                        metadata_updated: value["metadata_updated"].as_str().map(str::to_owned),
                         metadata: value["metadata"].as_object().unwrap().clone(),
                         messages: serde_json::from_value(value["messages"].clone()).unwrap(),
                         revision: 0,
@@ -368,6 +369,7 @@ async fn a_search_gives_what_a_scan_gives() {
         user_name: "Brandnew Person".into(),
         started_at: later(),
         metadata: Object::new(),
+        messages: Vec::new(),
     };
     store.create(new).await.unwrap();
     made.extend_from_slice(&some[..some.len() / 4]);
@@ -441,6 +443,7 @@ async fn pages_of_the_best_go_on_where_they_ended_whatever_comes_and_goes() {
             user_name: "User".into(),
             started_at: later(),
             metadata: Object::new(),
+            messages: Vec::new(),
         };
         store.create(new).await.unwrap();
         let messages = json!([{"id": "u", "role": "user", "content": "river ".repeat(times)}]);
@@ -485,6 +488,7 @@ async fn ids_that_look_like_numbers_are_paged_like_others() {
             user_name: "User".into(),
             started_at: later(),
             metadata: Object::new(),
+            messages: Vec::new(),
         };
         store.create(new).await.unwrap();
     }
@@ -512,6 +516,7 @@ async fn pinned_sessions_come_first_and_archived_ones_only_when_asked_for() {
             user_name: "User".into(),
             started_at: now(),
             metadata: Object::new(),
+            messages: Vec::new(),
         };
         store.create(new).await.unwrap();
         let said = json!([{"id": "m", "role": "user", "content": "hello"}]);

@@ -28,7 +28,13 @@ fn id(text: &str) -> SessionId {
 }
 
 fn new(name: &str, started_at: DateTime<Utc>) -> NewSession {
-    NewSession { session_id: id(name), user_name: "User".into(), started_at, metadata: Object::new() }
+    NewSession {
+        session_id: id(name),
+        user_name: "User".into(),
+        started_at,
+        metadata: Object::new(),
+        messages: Vec::new(),
+    }
 }
 
 fn save(messages: Value) -> Save {
@@ -244,6 +250,50 @@ async fn lists_are_in_order_counted_and_paged() {
         let answer = store.list(&ListRequest { cursor: Some(bad.into()), ..request() }).await;
         assert!(matches!(answer, Err(StoreError::Invalid(_))), "{bad:?}");
     }
+}
+
+#[tokio::test]
+async fn a_change_of_the_metadata_moves_no_session_in_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    let days = |days| now() - TimeDelta::days(days);
+    for (name, age) in [("old", 30), ("middle", 20), ("new", 10)] {
+        store.create(new(name, days(age))).await.unwrap();
+        let message = json!([{"id":"u","role":"user","content":"hello"}]);
+        store.save(&id(name), Save { now: days(age), ..save(message) }).await.unwrap();
+    }
+    let find = async |query: &str| {
+        let listing = store.list(&ListRequest { query: Query::parse(query).unwrap(), ..request() }).await.unwrap();
+        names(&listing).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all = ["new", "middle", "old"];
+    assert_eq!(find("").await, all);
+    let tag = save(json!([{"id":"u","role":"user","content":"hello","metadata":{"rating":-1}}]));
+    let metadata = json!({"tags":["t"],"title":"hello there"}).as_object().unwrap().clone();
+    let saved = store.save(&id("old"), Save { metadata, ..tag }).await.unwrap();
+    assert_eq!((saved.revision, saved.saved_at.as_str()), (2, "2026-02-11T12:00:00.000Z"));
+    assert_eq!(find("").await, all);
+    assert_eq!(find("hello").await, all);
+    assert_eq!(find("after:2026-02-01").await, ["new"]);
+    let first = store.list(&ListRequest { limit: 2, ..request() }).await.unwrap();
+    let rest = store.list(&ListRequest { limit: 2, cursor: first.next_cursor.clone(), ..request() }).await.unwrap();
+    assert_eq!((names(&first), names(&rest)), (vec!["new", "middle"], vec!["old"]));
+    let row = &rest.sessions[0];
+    assert_eq!(row.metadata_updated.as_deref(), Some("2026-02-11T12:00:00.000Z"));
+    assert_eq!(row.last_updated, "2026-01-12T12:00:00.001Z");
+    assert_eq!(first.sessions[0].metadata_updated, None);
+    // Neither does the trash, nor a start without an index.
+    store.delete(&id("old")).await.unwrap();
+    store.restore(&id("old")).await.unwrap();
+    assert_eq!(find("").await, all);
+    drop(store);
+    std::fs::remove_file(folder.path().join("index.sqlite")).unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    let listing = list_until(&store, |listing| listing.total_sessions == 3).await;
+    assert_eq!(names(&listing), all);
+    assert_eq!(&listing.sessions[2], row);
+    store.save(&id("old"), save(json!([{"id":"v","role":"user","content":"more"}]))).await.unwrap();
+    assert_eq!(names(&store.list(&request()).await.unwrap()), ["old", "new", "middle"]);
 }
 
 #[tokio::test]

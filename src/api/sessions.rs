@@ -17,6 +17,9 @@ pub struct Started {
     pub session_id: SessionId,
     /// When it began (RFC 3339).
     pub started_at: String,
+    /// Its revision, for `base_revision`.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 /// The answer of [`load`].
@@ -112,14 +115,15 @@ pub struct Success {
     pub message: String,
 }
 
-/// Begins a session.
+/// Begins a session. Messages that are given with it are kept as [`save`] keeps them, and in the same write: all of it or nothing.
 #[server(prefix = "/api", endpoint = "sessions/start", input = JsonBody, output = Json)]
 pub async fn start(
     #[server(default)] user_name: Option<String>,
     #[server(default)] metadata: Option<Object>,
+    #[server(default)] messages: Vec<MessageInput>,
 ) -> Result<Started, AppError> {
     use crate::server::state::AppState;
-    expect_context::<AppState>().sessions.start(user_name, metadata).await
+    expect_context::<AppState>().sessions.start(user_name, metadata, messages).await
 }
 
 /// Returns a session, whole or the part that is asked for: the `last` messages of the shown path, or of those that lead to the

@@ -257,7 +257,8 @@ impl SessionManager {
         };
         let switched_to = left.patch.get("active_leaf").and_then(Value::as_str).filter(is_loaded);
         let leaf = switched_to.or(loaded.session.leaf()).map(str::to_owned);
-        let saved_at = time::parse(&loaded.session.last_updated).map_or(0.0, |at| at.timestamp_millis() as f64);
+        let saved_at = time::later_of(&loaded.session.last_updated, loaded.session.metadata_updated.as_deref());
+        let saved_at = time::parse(saved_at).map_or(0.0, |at| at.timestamp_millis() as f64);
         self.inner.update_value(|inner| inner.revision = Some(loaded.revision));
         let mut metadata = loaded.session.metadata.clone();
         merge_patch(&mut metadata, &left.patch);
@@ -673,7 +674,7 @@ impl SessionManager {
         let visit = self.visit();
         let turns = self.messages_of(&self.inner.with_value(|inner| inner.dirty.clone()));
         let metadata = object(json!({"type": Kind::Chat.as_str()}));
-        let started = api::sessions::start(None, Some(metadata.clone())).await?.session_id;
+        let started = api::sessions::start(None, Some(metadata.clone()), Vec::new()).await?.session_id;
         if self.visit() != visit {
             let is_in_hand = |turn: &Message| self.inner.with_value(|inner| inner.dirty.contains(&turn.id));
             let left: Vec<Message> =
@@ -824,6 +825,7 @@ mod tests {
                     user_name: "User".to_owned(),
                     started_at: "2026-02-09T21:30:10Z".to_owned(),
                     last_updated: "2026-02-09T21:30:10Z".to_owned(),
+                    metadata_updated: None,
                     metadata: object(json!({"active_leaf":"c"})),
                     messages: vec![
                         message("a", None, json!({})),

@@ -2,7 +2,7 @@
 
 use crate::model::message::{DERIVED_FIELDS, Message, Modes, Role};
 use crate::model::parts::ToolUse;
-use crate::model::session::{Kind, PREVIEW_CHARACTERS, Session, SessionId, Stats, first_characters};
+use crate::model::session::{Kind, Session, SessionId, Stats, preview_of};
 use crate::model::{Object, tree};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,8 +16,11 @@ pub struct SessionDocument {
     pub user_name: String,
     /// When it began (RFC 3339).
     pub started_at: String,
-    /// When it was last written to (RFC 3339).
+    /// When something was last said in it (RFC 3339).
     pub last_updated: String,
+    /// See [`Session::metadata_updated`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_updated: Option<String>,
     /// See [`Session::metadata`].
     pub metadata: Object,
     /// Counts over `messages`.
@@ -64,7 +67,8 @@ pub struct ExportedMessage {
 }
 
 impl ExportedMessage {
-    fn new(message: &Message) -> Self {
+    /// Works out what is told of a message.
+    pub fn new(message: &Message) -> Self {
         let mut message = message.clone();
         message.rev = 0;
         for field in DERIVED_FIELDS {
@@ -124,7 +128,7 @@ impl SessionDocument {
         let stats = counts(session, &shown_path);
         let preview = path.iter().map(|&position| &messages[position]);
         let preview = preview.filter(|message| !message.is_hidden()).find(|message| message.role == Role::User);
-        let preview = preview.map(|message| first_characters(message.content.trim(), PREVIEW_CHARACTERS).to_owned());
+        let preview = preview.map(|message| preview_of(&message.content).to_owned());
         Some(DocumentPart {
             document: Self::of_path(session, &path, stats, |position| (begin..end).contains(&steps[position])),
             total: shown_path.iter().filter(|&&position| !messages[position].is_hidden()).count(),
@@ -144,6 +148,16 @@ impl SessionDocument {
             path.iter().copied().filter(|&position| on_path[position] && is_kept(position)).map(export).collect();
         let branches =
             (0..on_path.len()).filter(|&position| !on_path[position] && is_kept(position)).map(export).collect();
+        Self::of_messages(session, stats, messages, branches)
+    }
+
+    /// The document of a session of whose messages only these are to be in it; those that `session` holds are not looked at.
+    pub fn of_messages(
+        session: &Session,
+        stats: Stats,
+        messages: Vec<ExportedMessage>,
+        branches: Vec<ExportedMessage>,
+    ) -> Self {
         let mut metadata = session.metadata.clone();
         if !metadata.contains_key("type") {
             metadata.insert("type".into(), json!(Kind::of(&session.metadata).as_str()));
@@ -155,6 +169,7 @@ impl SessionDocument {
             user_name: session.user_name.clone(),
             started_at: session.started_at.clone(),
             last_updated: session.last_updated.clone(),
+            metadata_updated: session.metadata_updated.clone(),
             metadata,
             stats,
             messages,
@@ -232,6 +247,7 @@ mod tests {
             user_name: "User".into(),
             started_at: "2026-02-09T21:30:00Z".into(),
             last_updated: "2026-02-09T21:45:00Z".into(),
+            metadata_updated: None,
             metadata: Object::new(),
             messages: vec![
                 message("a", None, "user", "What's the time?", json!({})),

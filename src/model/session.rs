@@ -143,8 +143,11 @@ pub struct Session {
     pub user_name: String,
     /// When it began, as it stands in the file (RFC 3339).
     pub started_at: String,
-    /// When it was last written to (RFC 3339).
+    /// When something was last said in it (RFC 3339). Lists are in its order.
     pub last_updated: String,
+    /// When something else about it was last changed: its title, tags or flags, its name, a rating, a hidden turn, the version that is
+    /// shown (RFC 3339). `None` if that is not known to have happened.
+    pub metadata_updated: Option<String>,
     /// `type`, `title`, `tags`, `pinned`, `archived`, `model`, `system_prompt`, `active_leaf` and what others put there.
     pub metadata: Object,
     /// All messages; every one has an id and its `parent_id` resolved.
@@ -205,7 +208,7 @@ impl Session {
         let preview = shown
             .iter()
             .find(|message| message.role == Role::User)
-            .map(|message| first_characters(message.content.trim(), PREVIEW_CHARACTERS).to_owned())
+            .map(|message| preview_of(&message.content).to_owned())
             .unwrap_or_default();
         let flag = |key: &str| self.metadata.get(key).and_then(|v| v.as_bool()).unwrap_or(false);
         Summary {
@@ -220,6 +223,7 @@ impl Session {
             kind: Kind::of(&self.metadata),
             started_at: self.started_at.clone(),
             last_updated: self.last_updated.clone(),
+            metadata_updated: self.metadata_updated.clone(),
             stats,
             preview,
             tools,
@@ -246,6 +250,7 @@ impl Session {
             user_name: String::new(),
             started_at: String::new(),
             last_updated: String::new(),
+            metadata_updated: None,
             metadata: Object::new(),
             messages: Vec::new(),
             revision: 0,
@@ -267,8 +272,11 @@ pub struct Summary {
     pub kind: Kind,
     /// When it began (RFC 3339).
     pub started_at: String,
-    /// When it was last written to (RFC 3339).
+    /// When something was last said in it (RFC 3339).
     pub last_updated: String,
+    /// See [`Session::metadata_updated`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_updated: Option<String>,
     /// Counts over the shown path.
     pub stats: Stats,
     /// The beginning of the first user message, at most [`PREVIEW_CHARACTERS`] characters.
@@ -298,6 +306,11 @@ pub struct Match {
     pub snippet: String,
     /// What matched, as pairs of start and end in characters of `snippet`.
     pub ranges: Vec<(usize, usize)>,
+}
+
+/// What a list shows of the first thing that the person said.
+pub fn preview_of(content: &str) -> &str {
+    first_characters(content.trim(), PREVIEW_CHARACTERS)
 }
 
 /// The beginning of `text`, at most `limit` characters, cut on a character boundary.

@@ -28,6 +28,14 @@ pub fn after(previous: &str, now: DateTime<Utc>) -> String {
     }
 }
 
+/// The later of two times; where they are equal or one is none, the first.
+pub fn later_of<'a>(one: &'a str, other: Option<&'a str>) -> &'a str {
+    match other {
+        Some(other) if parse(one) < parse(other) => other,
+        _ => one,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

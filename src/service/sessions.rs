@@ -8,7 +8,7 @@ use crate::model::message::MessageInput;
 use crate::model::query::Query;
 use crate::model::session::{Kind, SessionId};
 use crate::model::{Object, time};
-use crate::store::{Health, IndexState, ListRequest, NewSession, Save, SessionStore, Sort};
+use crate::store::{Health, IndexState, ListRequest, NewSession, PartRequest, Save, SessionPart, SessionStore, Sort};
 use chrono::Utc;
 use serde_json::Value;
 use std::sync::Arc;
@@ -63,8 +63,13 @@ impl Sessions {
         Self { store, replies }
     }
 
-    /// Begins a session; one without a type is a chat.
-    pub async fn start(&self, user_name: Option<String>, metadata: Option<Object>) -> Result<Started, AppError> {
+    /// Begins a session, with what is said in it already; one without a type is a chat.
+    pub async fn start(
+        &self,
+        user_name: Option<String>,
+        metadata: Option<Object>,
+        messages: Vec<MessageInput>,
+    ) -> Result<Started, AppError> {
         let user_name = checked_user_name(user_name)?.unwrap_or_else(|| DEFAULT_USER_NAME.to_owned());
         let mut metadata = metadata.unwrap_or_default();
         check_metadata(&metadata)?;
@@ -72,32 +77,38 @@ impl Sessions {
         metadata.entry("type").or_insert_with(|| Kind::Chat.as_str().into());
         let session_id = SessionId::from_uuid(uuid::Uuid::new_v4());
         let now = Utc::now();
-        let new = NewSession { session_id: session_id.clone(), user_name, started_at: now, metadata };
-        self.store.create(new).await?;
-        Ok(Started { session_id, started_at: time::format(now) })
+        let new = NewSession { session_id: session_id.clone(), user_name, started_at: now, metadata, messages };
+        let revision = self.store.create(new).await?;
+        Ok(Started { session_id, started_at: time::format(now), revision })
     }
 
     /// The session as exported, whole or a part of it, with its revision and the reply that runs.
     pub async fn load(&self, id: &SessionId, last: Option<usize>, before: Option<&str>) -> Result<Loaded, AppError> {
         // What runs is asked first: a reply that ends in between is then in the session as well, never in neither.
         let running = self.replies.running(id);
-        let session = self.store.load(id).await?;
-        let revision = session.revision;
-        let running = running
-            .filter(|running| !session.messages.iter().any(|message| message.id == running.message_id))
-            .map(|running| Running { reply_id: running.reply_id, message_id: running.message_id });
+        let answer = |is_kept: bool| {
+            let running = running.clone().filter(|_| !is_kept);
+            running.map(|running| Running { reply_id: running.reply_id, message_id: running.message_id })
+        };
         if last.is_none() && before.is_none() {
+            let session = self.store.load(id).await?;
+            let revision = session.revision;
+            let holds = |id: &str| session.messages.iter().any(|message| message.id == id);
+            let running = answer(running.as_ref().is_some_and(|running| holds(&running.message_id)));
             let document = off_runtime(move || SessionDocument::new(&session)).await?;
             return Ok(Loaded { session: document, revision, running, total: None, earlier: None, preview: None });
         }
-        let before = before.map(str::to_owned);
-        let part = off_runtime(move || SessionDocument::part(&session, last.unwrap_or(usize::MAX), before.as_deref()));
-        let part =
-            part.await?.ok_or_else(|| AppError::invalid("The field `before` names no message of the session."))?;
+        let wanted = PartRequest {
+            last: last.unwrap_or(usize::MAX),
+            before: before.map(str::to_owned),
+            holds: running.as_ref().map(|running| running.message_id.clone()),
+        };
+        let SessionPart { part, revision, holds } = (self.store.load_part(id, &wanted).await?)
+            .ok_or_else(|| AppError::invalid("The field `before` names no message of the session."))?;
         Ok(Loaded {
             session: part.document,
             revision,
-            running,
+            running: answer(holds),
             total: Some(part.total),
             earlier: Some(part.earlier),
             preview: Some(part.preview),

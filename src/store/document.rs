@@ -7,14 +7,17 @@ mod format;
 mod tests;
 mod trails;
 
+use super::branches::{Branches, Choice, Outline};
 use super::disk::{Disk, DiskFile, Stamp};
 use super::merge::{self, Indexed, Plan};
-use super::{Saved, StoreError, layout};
+use super::{PartRequest, Saved, SessionPart, StoreError, layout};
+use crate::export::document::{DocumentPart, ExportedMessage, SessionDocument};
 use crate::model::message::Message;
 use crate::model::session::{Session, SessionId, Summary};
 use crate::model::time;
 use chrono::{DateTime, Utc};
 use format::State;
+pub use format::{message_of_line, session_of_head};
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,6 +41,7 @@ pub struct Document {
     revision: u64,
     last_updated: String,
     positions: HashMap<String, usize>,
+    branches: Branches,
     trails: Trails,
     summary: Summary,
     stamp: Stamp,
@@ -77,6 +81,17 @@ pub enum Written {
     },
     /// Another program wrote, too.
     Unknown,
+}
+
+/// Where the line of a message stands in a file, as offset and length in bytes, and what is kept of the message beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The first byte.
+    pub offset: u64,
+    /// Without the line end and the comma before it.
+    pub length: u32,
+    /// See [`Outline`].
+    pub outline: Outline,
 }
 
 /// How the file may be written to.
@@ -158,18 +173,22 @@ impl Document {
         Ok(Self::open_with_bytes(disk, path, id).map_err(|failure| failure.error)?.0)
     }
 
-    /// Reads a session file and says where the line of each message stands, as offset and length in bytes; no lines where the
-    /// file has another layout.
-    pub fn open_with_lines(
-        disk: &dyn Disk,
-        path: &Path,
-        id: &SessionId,
-    ) -> Result<(Self, Vec<(u64, u32)>), OpenFailure> {
+    /// Reads a session file and says where the line of each message stands; no lines where the file has another layout.
+    pub fn open_with_lines(disk: &dyn Disk, path: &Path, id: &SessionId) -> Result<(Self, Vec<Line>), OpenFailure> {
         let (document, bytes) = Self::open_with_bytes(disk, path, id)?;
-        let lines = match &document.form {
+        let places = match &document.form {
             Form::Own { tail_start, .. } => format::message_lines(&bytes, *tail_start),
             _ => Vec::new(),
         };
+        let lines = places
+            .into_iter()
+            .zip(document.base.messages.iter().enumerate())
+            .map(|((offset, length), (position, message))| Line {
+                offset,
+                length,
+                outline: document.branches.outline(position, &message.id),
+            })
+            .collect();
         Ok((document, lines))
     }
 
@@ -207,12 +226,15 @@ impl Document {
 
     fn new(path: &Path, mut session: Session, stamp: Stamp, form: Form, settled: bool) -> Self {
         let positions = merge::positions(&session);
-        let mut trails = Trails::default();
-        session.messages.iter().for_each(|message| trails.push(message, &positions));
+        let (mut branches, mut trails) = (Branches::default(), Trails::default());
+        for message in &session.messages {
+            trails.push(message, branches.push(message, &positions));
+        }
         let messages = std::mem::take(&mut session.messages);
         let mut summary = session.summary();
         session.messages = messages;
-        if !trails.describe(Indexed { session: &session, added: &[], positions: &positions }, &mut summary) {
+        let known = Indexed { session: &session, added: &[], positions: &positions, grown: &branches };
+        if !trails.describe(known, &mut summary) {
             summary = session.summary();
         }
         Self {
@@ -223,6 +245,7 @@ impl Document {
             added: Vec::new(),
             joined: OnceLock::new(),
             positions,
+            branches,
             trails,
             summary,
             stamp,
@@ -238,13 +261,18 @@ impl Document {
         if self.added.is_empty() { &self.base } else { self.joined.get_or_init(|| Arc::new(self.copy())) }
     }
 
+    /// The session's id.
+    pub fn id(&self) -> &SessionId {
+        &self.base.session_id
+    }
+
     /// The session's revision.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
     fn known(&self) -> Indexed<'_> {
-        Indexed { session: &self.base, added: &self.added, positions: &self.positions }
+        Indexed { session: &self.base, added: &self.added, positions: &self.positions, grown: &self.branches }
     }
 
     fn copy(&self) -> Session {
@@ -293,25 +321,56 @@ impl Document {
     }
 
     /// The messages from a position on.
-    pub fn messages_from(&self, from: usize) -> impl DoubleEndedIterator<Item = &Message> {
+    pub fn messages_from(&self, from: usize) -> impl DoubleEndedIterator<Item = &Message> + ExactSizeIterator {
         let known = self.known();
         (from..known.len()).map(move |position| known.message(position))
     }
 
-    /// Where the lines of the messages from a position on stand, as offset and length in bytes, if this program wrote them.
-    pub fn lines_from(&self, from: usize) -> Vec<(u64, u32)> {
+    /// Where the lines of the messages from a position on stand, if this program wrote them.
+    pub fn lines_from(&self, from: usize) -> Vec<Line> {
         let Form::Own { tail_start, .. } = &self.form else { return Vec::new() };
         let mut end = *tail_start;
         let mut lines = Vec::new();
-        for message in self.messages_from(from).rev() {
+        for (position, message) in (from..self.known().len()).zip(self.messages_from(from)).rev() {
             let length = format::line_length(message);
             let start = end.saturating_sub(u64::from(length));
-            lines.push((start, length));
+            lines.push(Line { offset: start, length, outline: self.branches.outline(position, &message.id) });
             // A comma and a line end stand between two messages.
             end = start.saturating_sub(2);
         }
         lines.reverse();
         lines
+    }
+
+    /// A part of the session, which copies nothing else of it; `None` if there is no message before which it is to be.
+    pub fn part(&self, wanted: &PartRequest) -> Option<SessionPart> {
+        if !self.branches.is_in_order() {
+            return SessionPart::of_whole(self.session(), wanted);
+        }
+        let known = self.known();
+        let end = match &wanted.before {
+            Some(id) => self.branches.parent(*self.positions.get(id)?),
+            None => known.leaf(known.session.active_leaf()),
+        };
+        let shown = self.trails.shown_to(end);
+        let Choice { messages, branches, earlier } =
+            self.branches.part(end, shown, wanted.last, wanted.before.is_none());
+        let export = |positions: Vec<usize>| -> Vec<ExportedMessage> {
+            positions.into_iter().map(|position| ExportedMessage::new(known.message(position))).collect()
+        };
+        let stats = self.summary.stats;
+        let mut document = SessionDocument::of_messages(known.session, stats, export(messages), export(branches));
+        document.last_updated.clone_from(&self.last_updated);
+        Some(SessionPart {
+            part: DocumentPart {
+                document,
+                total: usize::try_from(stats.total_messages).unwrap_or(usize::MAX),
+                earlier,
+                preview: self.trails.preview(known, end),
+            },
+            revision: self.revision,
+            holds: wanted.holds.as_ref().is_some_and(|id| self.positions.contains_key(id)),
+        })
     }
 
     /// What about the file is out of order, for the log.
@@ -484,7 +543,13 @@ impl Document {
     }
 
     fn saved(&self, merged: bool) -> Saved {
-        Saved { revision: self.revision(), saved_at: self.last_updated.clone(), merged }
+        Saved { revision: self.revision(), saved_at: self.changed_at().to_owned(), merged }
+    }
+
+    /// When it was last changed in any way (RFC 3339).
+    fn changed_at(&self) -> &str {
+        // Whatever changes the second of them replaces the session.
+        time::later_of(&self.last_updated, self.base.metadata_updated.as_deref())
     }
 
     fn begin_batch(&self) -> Batch {
@@ -502,7 +567,7 @@ impl Document {
         self.last_updated = time::after(&self.last_updated, now);
         for mut message in messages {
             message.rev = self.revision;
-            self.trails.push(&message, &self.positions);
+            self.trails.push(&message, self.branches.push(&message, &self.positions));
             self.positions.insert(message.id.clone(), self.known().len());
             self.added.push(message);
         }
@@ -539,6 +604,7 @@ impl Document {
         for message in self.added.drain(batch.len - self.base.messages.len()..) {
             self.positions.remove(&message.id);
         }
+        self.branches.truncate(batch.len);
         self.trails.truncate(batch.len);
         self.revision = batch.revision;
         self.last_updated.clone_from(&batch.last_updated);
@@ -548,7 +614,13 @@ impl Document {
     fn rewrite(&mut self, disk: &dyn Disk, mut plan: Plan, now: DateTime<Utc>) -> Result<(), NotWritten> {
         let mut session = self.copy();
         session.revision = self.revision.saturating_add(1);
-        session.last_updated = time::after(&self.last_updated, now);
+        if !plan.append.is_empty() {
+            session.last_updated = time::after(&self.last_updated, now);
+        }
+        if !plan.only_appends() {
+            // Not only after the last one of its kind, so that the time of each write is another one.
+            session.metadata_updated = Some(time::after(self.changed_at(), now));
+        }
         plan.append.iter_mut().for_each(|message| message.rev = session.revision);
         for position in plan.message_metadata.keys() {
             if let Some(message) = session.messages.get_mut(*position) {

@@ -2,6 +2,7 @@
 
 mod cache;
 mod commit;
+mod part;
 mod replies;
 
 use self::cache::{Cache, Opened};
@@ -12,12 +13,14 @@ use super::index::{self, Index};
 use super::layout::{self, Area, Day, Layout};
 use super::lock::DirectoryLock;
 use super::merge;
-use super::{Health, IndexState, ListRequest, Listing, NewSession, ReplyHead, Save, Saved, SessionStore, StoreError};
+use super::{
+    Health, IndexState, ListRequest, Listing, NewSession, PartRequest, ReplyHead, Save, Saved, SessionPart,
+    SessionStore, StoreError,
+};
 use crate::model::message::Message;
 use crate::model::query::Query;
 use crate::model::reply::ReplyEvent;
 use crate::model::session::{Kind, Session, SessionId};
-use crate::model::{Object, time};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use std::collections::HashSet;
@@ -123,13 +126,18 @@ impl FileStore {
 
 #[async_trait]
 impl SessionStore for FileStore {
-    async fn create(&self, new: NewSession) -> Result<(), StoreError> {
+    async fn create(&self, new: NewSession) -> Result<u64, StoreError> {
         self.blocking(move |inner| inner.create(new)).await
     }
 
     async fn load(&self, id: &SessionId) -> Result<Arc<Session>, StoreError> {
         let id = id.clone();
         self.blocking(move |inner| inner.load(&id)).await
+    }
+
+    async fn load_part(&self, id: &SessionId, part: &PartRequest) -> Result<Option<SessionPart>, StoreError> {
+        let (id, part) = (id.clone(), part.clone());
+        self.blocking(move |inner| inner.load_part(&id, &part)).await
     }
 
     async fn save(&self, id: &SessionId, save: Save) -> Result<Saved, StoreError> {
@@ -250,8 +258,10 @@ impl Inner {
         }
     }
 
-    fn create(&self, new: NewSession) -> Result<(), StoreError> {
-        let id = new.session_id;
+    fn create(&self, new: NewSession) -> Result<u64, StoreError> {
+        let day = Day::of(new.started_at);
+        let session = merge::begin(new, &mut || Uuid::new_v4().simple().to_string())?;
+        let id = session.session_id.clone();
         let slot = self.cache.slot(&id);
         let mut opened = slot.lock();
         // In a folder that cannot be read now nobody else has put a file under an id that was just made.
@@ -261,18 +271,6 @@ impl Inner {
             self.cache.release(&id, slot);
             return Err(StoreError::Exists);
         }
-        let started_at = time::format(new.started_at);
-        let day = Day::of(new.started_at);
-        let session = Session {
-            session_id: id.clone(),
-            user_name: new.user_name,
-            last_updated: started_at.clone(),
-            started_at,
-            metadata: new.metadata,
-            messages: Vec::new(),
-            revision: 0,
-            extra: Object::new(),
-        };
         let created = self
             .make_day(Area::Sessions, day)
             .and_then(|()| Document::create(&self.disk, &self.layout.session(Area::Sessions, day, &id), session));
@@ -280,7 +278,9 @@ impl Inner {
         let result = created.map(|mut document| {
             let written = document.take_written();
             self.index.put(day, &document, written);
+            let revision = document.revision();
             *opened = Some(Opened { day, document });
+            revision
         });
         drop(opened);
         self.cache.release(&id, slot);
@@ -336,7 +336,7 @@ impl Inner {
                 for day in places.days {
                     match read(day) {
                         Ok(other) => {
-                            let revision = |opened: &Opened| opened.document.session().revision;
+                            let revision = |opened: &Opened| opened.document.revision();
                             if best.as_ref().is_none_or(|best| revision(best) < revision(&other)) {
                                 best = Some(other);
                             }

@@ -13,14 +13,14 @@ mod search;
 mod worker;
 
 use super::disk::{RealDisk, Stamp};
-use super::document::{Document, Written};
+use super::document::{Document, Line, Written};
 use super::layout::{Area, Day, Layout};
 use super::{IndexState, ListRequest, Listing, StoreError};
 use crate::model::query::Query;
-use crate::model::session::{Kind, SessionId};
+use crate::model::session::{Kind, SessionId, Summary};
 use crate::store::text;
 use compare::Comparer;
-use database::{Database, FileRow};
+use database::{Database, FileRow, Place, Texts};
 use memory::Memory;
 use std::collections::{HashSet, VecDeque};
 use std::fs::DirBuilder;
@@ -86,6 +86,29 @@ impl Drop for Elsewhere {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             tracing::warn!(folder = %self.0.display(), %error, "the folder of a passing index is left");
         }
+    }
+}
+
+/// What is known of a session's file.
+#[derive(Debug)]
+pub struct KnownFile {
+    /// Its folder.
+    pub day: Day,
+    /// The state in which all this is known of it.
+    pub stamp: Stamp,
+    /// The session's revision.
+    pub revision: u64,
+    /// The session's row in lists.
+    pub summary: Summary,
+    texts: Arc<Texts>,
+}
+
+impl KnownFile {
+    /// Where the lines of its messages stand; some may have none, which then have no length.
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = Line> {
+        // The first text is that of the head.
+        let places = self.texts.places.iter().skip(1);
+        places.map(|&Place { offset, length, outline, .. }| Line { offset, length, outline })
     }
 }
 
@@ -172,14 +195,14 @@ enum TextNote {
         /// From which message on lines are given: all, where the whole file was written.
         lines_from: usize,
         /// Where the lines stand.
-        lines: Vec<(u64, u32)>,
+        lines: Vec<Line>,
         /// The texts of the new messages.
         texts: Vec<String>,
     },
     /// All of it was read, or written as a new file.
     Whole {
         /// Where the lines of the messages stand, if each has one.
-        lines: Vec<(u64, u32)>,
+        lines: Vec<Line>,
         /// The texts of all messages.
         texts: Vec<String>,
     },
@@ -197,13 +220,13 @@ struct Found {
     known: Option<Stamp>,
     /// Its row; `None` if it is gone.
     row: Option<FileRow>,
-    lines: Vec<(u64, u32)>,
+    lines: Vec<Line>,
     texts: Vec<String>,
 }
 
 impl Found {
     fn bytes(&self) -> usize {
-        512 + self.texts.iter().map(String::len).sum::<usize>() + self.lines.len() * 16
+        512 + self.texts.iter().map(String::len).sum::<usize>() + self.lines.len() * size_of::<Line>()
     }
 }
 
@@ -412,6 +435,28 @@ impl Index {
         files.iter().filter(|file| file.3).max_by_key(|file| (file.2, file.1)).map(|file| file.1)
     }
 
+    /// What is known of a session's file, so that a part of it can be read; `None` where that is not all known.
+    pub fn known_file(&self, id: &SessionId) -> Option<KnownFile> {
+        // First the memory, then the file's state: what is taken from the one then stands in the other.
+        let fresh = Arc::clone(&self.shared.memory().fresh);
+        let known = self.shared.database.read_snapshot(|connection| {
+            let files = database::files_of_id(connection, Area::Sessions, id)?;
+            let Some(&(number, ..)) = files.iter().filter(|file| file.3).max_by_key(|file| (file.2, file.1)) else {
+                return Ok(None);
+            };
+            let Some(row) = database::row(connection, number)? else { return Ok(None) };
+            let texts = match fresh.get(&number) {
+                Some(texts) => Some(Arc::clone(texts)),
+                None => database::texts(connection, number)?.map(Arc::new),
+            };
+            Ok(Some((row, texts)))
+        });
+        let (row, texts) = known.map_err(|error| tracing::warn!(%error, "the index cannot be read")).ok()??;
+        let texts = texts.filter(|texts| texts.stamp == Some(row.stamp))?;
+        let FileRow { day, stamp, revision, summary, .. } = row;
+        Some(KnownFile { day, stamp, revision, summary: summary?, texts })
+    }
+
     /// How many sessions are kept.
     pub fn len(&self) -> u64 {
         self.shared.settle();
@@ -543,7 +588,7 @@ impl Shared {
         if let Note::File(_, text) = &mut note {
             let bytes = match text {
                 TextNote::Grown { texts, lines, .. } | TextNote::Whole { texts, lines } => {
-                    texts.iter().map(String::len).sum::<usize>() + lines.len() * 12
+                    texts.iter().map(String::len).sum::<usize>() + lines.len() * size_of::<Line>()
                 }
                 TextNote::Unknown => 0,
             };

@@ -3,13 +3,15 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Save, StoreError};
+use super::branches::Branches;
+use super::{NewSession, Save, StoreError};
 use crate::model::json::{self, MAX_DEPTH};
 use crate::model::message::{DERIVED_FIELDS, Message, MessageInput, Role};
 use crate::model::parts;
 use crate::model::session::{Session, SessionId, is_id};
-use crate::model::{Object, merge_patch, time, tree};
+use crate::model::{Object, is_patched_by, merge_patch, time};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 
@@ -68,7 +70,7 @@ impl Plan {
     }
 }
 
-/// A session, what was appended to it since, and where its messages stand.
+/// A session, what was appended to it since, where its messages stand, and their tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Indexed<'a> {
     /// The session.
@@ -77,6 +79,8 @@ pub struct Indexed<'a> {
     pub added: &'a [Message],
     /// The position of every message by its id.
     pub positions: &'a HashMap<String, usize>,
+    /// The tree as it grew. What is asked of it goes through [`Indexed::branches`].
+    pub grown: &'a Branches,
 }
 
 impl<'a> Indexed<'a> {
@@ -102,13 +106,17 @@ impl<'a> Indexed<'a> {
         named.or_else(|| self.len().checked_sub(1))
     }
 
-    /// What [`tree::parents`] says, without another map of the ids.
-    fn parents(self) -> Vec<Option<usize>> {
+    /// The tree of the messages, which is worked out anew where the one that grew is not to be relied on.
+    pub fn branches(self) -> Cow<'a, Branches> {
+        if self.grown.is_in_order() {
+            return Cow::Borrowed(self.grown);
+        }
         let parent = |(position, message): (usize, &Message)| match self.positions.get(message.parent_id.as_deref()?) {
             Some(&parent) if parent != position => Some(parent),
             _ => position.checked_sub(1),
         };
-        self.messages().enumerate().map(parent).collect()
+        let parents: Vec<Option<usize>> = self.messages().enumerate().map(parent).collect();
+        Cow::Owned(Branches::of_parents(&parents))
     }
 }
 
@@ -143,8 +151,16 @@ pub fn take_derived(role: &Role, metadata: &mut Object, extra: &mut Object) {
 /// Works out what a save does. [`StoreError::Invalid`] names the field that contradicts; nothing is done then.
 pub fn plan(known: Indexed<'_>, save: &Save, new_id: &mut dyn FnMut() -> String) -> Result<Plan, StoreError> {
     let session = known.session;
-    let mut work =
-        Work { known, save, new_id, append: Vec::new(), new_positions: HashMap::new(), touched: BTreeMap::new() };
+    let branches = known.branches();
+    let mut work = Work {
+        known,
+        branches: &branches,
+        save,
+        new_id,
+        append: Vec::new(),
+        new_positions: HashMap::new(),
+        touched: BTreeMap::new(),
+    };
     let end = if save.messages.iter().any(|message| message.id.is_some()) {
         work.merge_by_id()?
     } else if !save.messages.is_empty() {
@@ -164,17 +180,58 @@ pub fn plan(known: Indexed<'_>, save: &Save, new_id: &mut dyn FnMut() -> String)
     let Work { append, touched, .. } = work;
     let message_metadata =
         touched.into_iter().filter(|(position, metadata)| known.message(*position).metadata != *metadata).collect();
-    let mut metadata = session.metadata.clone();
-    let mut changed = merge_patch(&mut metadata, &metadata_patch) && metadata != session.metadata;
-    if !append.is_empty() && !metadata_patch.contains_key("active_leaf") {
-        changed |= metadata.shift_remove("active_leaf").is_some();
-    }
+    let leaves = !append.is_empty()
+        && !metadata_patch.contains_key("active_leaf")
+        && session.metadata.contains_key("active_leaf");
+    // What the metadata hold may be much, so that they are copied only where they change.
+    let metadata = (leaves || is_patched_by(&session.metadata, &metadata_patch)).then(|| {
+        let mut metadata = session.metadata.clone();
+        merge_patch(&mut metadata, &metadata_patch);
+        if leaves {
+            metadata.shift_remove("active_leaf");
+        }
+        metadata
+    });
     Ok(Plan {
         append,
         message_metadata,
         user_name: save.user_name.clone().filter(|name| *name != session.user_name),
-        metadata: changed.then_some(metadata),
+        metadata: metadata.filter(|metadata| *metadata != session.metadata),
     })
+}
+
+/// Makes a new session. [`StoreError::Invalid`] names the field of a message that contradicts.
+pub fn begin(new: NewSession, new_id: &mut dyn FnMut() -> String) -> Result<Session, StoreError> {
+    let started_at = time::format(new.started_at);
+    let mut session = Session {
+        session_id: new.session_id,
+        user_name: new.user_name,
+        last_updated: started_at.clone(),
+        metadata_updated: None,
+        started_at,
+        metadata: new.metadata,
+        messages: Vec::new(),
+        revision: 0,
+        extra: Object::new(),
+    };
+    if new.messages.is_empty() {
+        return Ok(session);
+    }
+    let save = Save {
+        messages: new.messages,
+        user_name: None,
+        metadata: session.metadata.clone(),
+        base_revision: None,
+        running: HashSet::new(),
+        now: new.started_at,
+    };
+    let (positions, branches) = (HashMap::new(), Branches::default());
+    let known = Indexed { session: &session, added: &[], positions: &positions, grown: &branches };
+    let mut plan = plan(known, &save, new_id)?;
+    session.revision = 1;
+    plan.append.iter_mut().for_each(|message| message.rev = session.revision);
+    plan.apply(&mut session);
+    Ok(session)
 }
 
 /// Works out how a finished reply is appended; nothing is to do if it stands there already.
@@ -187,7 +244,7 @@ pub fn plan_reply(known: Indexed<'_>, message: &Message) -> Plan {
     let parent = message.parent_id.as_deref().and_then(|id| known.positions.get(id));
     if let (Some(leaf), Some(parent)) = (known.session.active_leaf(), parent)
         && let Some(leaf) = known.leaf(Some(leaf))
-        && tree::path_to(&known.parents(), leaf).contains(parent)
+        && known.branches().path_to(leaf, usize::MAX).contains(parent)
     {
         let mut metadata = known.session.metadata.clone();
         metadata.shift_remove("active_leaf");
@@ -238,10 +295,17 @@ pub fn unite(ours: &Session, mut theirs: Session, theirs_has_ids: bool) -> (Sess
     }
     theirs.messages.extend(missing);
     theirs.revision = theirs.revision.max(ours.revision);
-    if time::parse(&theirs.last_updated) < time::parse(&ours.last_updated) {
-        theirs.last_updated.clone_from(&ours.last_updated);
-    }
+    take_later_times(&mut theirs, ours);
     (theirs, more)
+}
+
+/// No time of a session goes back.
+fn take_later_times(session: &mut Session, other: &Session) {
+    session.last_updated = time::later_of(&session.last_updated, Some(&other.last_updated)).to_owned();
+    session.metadata_updated = match (session.metadata_updated.take(), &other.metadata_updated) {
+        (Some(one), other) => Some(time::later_of(&one, other.as_deref()).to_owned()),
+        (None, other) => other.clone(),
+    };
 }
 
 fn is_same_words(one: &Message, other: &Message) -> bool {
@@ -270,13 +334,15 @@ fn unite_by_content(ours: &Session, theirs: &Session) -> Option<Session> {
         Some(id) if !positions.contains_key(&id) => id,
         _ => Uuid::new_v4().simple().to_string(),
     };
-    let known = Indexed { session: ours, added: &[], positions: &positions };
+    let branches = Branches::of(&ours.messages, &positions);
+    let known = Indexed { session: ours, added: &[], positions: &positions, grown: &branches };
     let plan = plan(known, &save, &mut new_id).ok()?;
     let mut united = ours.clone();
     for (key, value) in &theirs.extra {
         united.extra.insert(key.clone(), value.clone());
     }
     plan.apply(&mut united);
+    take_later_times(&mut united, theirs);
     Some(united)
 }
 
@@ -305,14 +371,50 @@ impl Walk<'_> {
     }
 }
 
+/// A message of a save as it is compared: one that has only parts says what these say.
+struct Said<'a> {
+    input: &'a MessageInput,
+    content: Cow<'a, str>,
+}
+
+impl<'a> Said<'a> {
+    fn new(input: &'a MessageInput) -> Self {
+        let content = match &input.parts {
+            Some(parts) if input.content.is_empty() => Cow::Owned(parts::joined_text(parts)),
+            _ => Cow::Borrowed(input.content.as_str()),
+        };
+        Self { input, content }
+    }
+
+    fn is_like(&self, message: &Message) -> bool {
+        message.role == self.input.role && message.content == *self.content
+    }
+
+    /// Whether the times agree, where the caller gives one.
+    fn is_same_time(&self, message: &Message) -> bool {
+        let Some(given) = &self.input.timestamp else { return true };
+        *given == message.timestamp
+            || time::parse(given).is_some_and(|given| time::parse(&message.timestamp) == Some(given))
+    }
+}
+
+/// Where a list without ids may stand after so many of its messages.
+#[derive(Clone, Copy)]
+struct Candidate {
+    position: usize,
+    /// Which candidate it follows; for a first one nothing that counts.
+    before: usize,
+}
+
 /// A save in work.
 struct Work<'a> {
     known: Indexed<'a>,
+    branches: &'a Branches,
     save: &'a Save,
     new_id: &'a mut dyn FnMut() -> String,
     append: Vec<Message>,
     new_positions: HashMap<String, usize>,
-    /// The metadata of kept messages that the save speaks of.
+    /// The metadata of kept messages that the save changes.
     touched: BTreeMap<usize, Object>,
 }
 
@@ -345,12 +447,21 @@ impl<'a> Work<'a> {
 
     /// Whether the message `id` has `ancestor` among those that it follows.
     fn is_below(&self, id: &str, ancestor: &str) -> bool {
-        let mut parent = self.place(id).and_then(|place| self.message(place).parent_id.as_deref());
+        let highest = match self.place(ancestor) {
+            // Whatever stands before a message that is kept is none of those that follow it.
+            Some(Place::Kept(position)) if self.known.grown.is_in_order() => position,
+            _ => 0,
+        };
+        let parent_of = |id: &str| match self.place(id)? {
+            Place::Kept(position) if position <= highest && highest > 0 => None,
+            place => self.message(place).parent_id.as_deref(),
+        };
+        let mut parent = parent_of(id);
         // No path is longer than all messages, so that a circle in a file of another program ends, too.
         for _ in 0..self.known.len() + self.append.len() {
             match parent {
                 Some(id) if id == ancestor => return true,
-                Some(id) => parent = self.place(id).and_then(|place| self.message(place).parent_id.as_deref()),
+                Some(id) => parent = parent_of(id),
                 None => return false,
             }
         }
@@ -367,11 +478,11 @@ impl<'a> Work<'a> {
             previous: None,
             aliases: HashMap::new(),
         };
-        for (index, given) in messages.iter().enumerate() {
-            let input = normalized(given);
-            let id = match given.id.as_deref() {
-                Some(id) => self.merge_message(&mut walk, index, id, input)?,
-                None => self.merge_message_without_id(&walk, index, input)?,
+        for (index, input) in messages.iter().enumerate() {
+            let said = Said::new(input);
+            let id = match input.id.as_deref() {
+                Some(id) => self.merge_message(&mut walk, index, id, &said)?,
+                None => self.merge_message_without_id(&walk, index, &said)?,
             };
             walk.previous = Some(id);
         }
@@ -384,7 +495,7 @@ impl<'a> Work<'a> {
         walk: &mut Walk<'b>,
         index: usize,
         given_id: &'b str,
-        input: MessageInput,
+        said: &Said<'_>,
     ) -> Result<String, StoreError> {
         if !is_id(given_id) {
             return Err(invalid(index, "id", "must be 1 to 64 letters, digits, hyphens or underscores"));
@@ -393,23 +504,23 @@ impl<'a> Work<'a> {
             return Ok(given_id.to_owned());
         }
         let Some(place) = self.place(given_id) else {
-            let parent = self.parent_of(index, &input, walk)?;
-            return self.append(index, given_id.to_owned(), parent, input);
+            let parent = self.parent_of(index, said.input, walk)?;
+            return self.append(index, given_id.to_owned(), parent, said);
         };
         let known = self.message(place);
-        if is_like(known, &input) || known.is_server_reply() {
-            self.patch(place, &input);
+        if said.is_like(known) || known.is_server_reply() {
+            self.patch(place, said.input);
             return Ok(given_id.to_owned());
         }
         let parent = known.parent_id.clone();
-        let id = derived_id(&self.known.session.session_id, &[given_id, &input.content]);
+        let id = derived_id(&self.known.session.session_id, &[given_id, &said.content]);
         walk.aliases.insert(given_id, id.clone());
         match self.place(&id) {
             Some(sibling) => {
-                self.patch(sibling, &input);
+                self.patch(sibling, said.input);
                 Ok(id)
             }
-            None => self.append(index, id, parent, input),
+            None => self.append(index, id, parent, said),
         }
     }
 
@@ -418,133 +529,159 @@ impl<'a> Work<'a> {
         &mut self,
         walk: &Walk<'_>,
         index: usize,
-        input: MessageInput,
+        said: &Said<'_>,
     ) -> Result<String, StoreError> {
         let mut id = None;
-        let taken = match (&walk.previous, &input.parent_id) {
-            (_, Some(parent)) => self.child_like(parent.as_deref().map(|id| walk.resolve(id)), &input),
-            (Some(previous), None) => self.child_like(Some(previous), &input),
+        let taken = match (&walk.previous, &said.input.parent_id) {
+            (_, Some(parent)) => self.child_like(parent.as_deref().map(|id| walk.resolve(id)), said),
+            (Some(previous), None) => self.child_like(Some(previous), said),
             (None, None) => {
                 // Nothing before it tells where it belongs, so its id follows from the first message that has one: sent again,
                 // the same message is found again.
                 let anchor_id = self.save.messages[walk.anchor].id.as_deref().unwrap_or_default();
                 let distance = (walk.anchor - index).to_string();
-                let derived = derived_id(&self.known.session.session_id, &[anchor_id, &distance, &input.content]);
-                let taken = self.place(&derived).or_else(|| self.ancestor_like(walk.anchor, index, &input));
+                let derived = derived_id(&self.known.session.session_id, &[anchor_id, &distance, &said.content]);
+                let taken = self.place(&derived).or_else(|| self.ancestor_like(walk.anchor, index, said));
                 id = Some(derived);
                 taken
             }
         };
         if let Some(place) = taken {
-            self.patch(place, &input);
+            self.patch(place, said.input);
             return Ok(self.message(place).id.clone());
         }
-        let parent = self.parent_of(index, &input, walk)?;
+        let parent = self.parent_of(index, said.input, walk)?;
         let id = id.unwrap_or_else(|| (self.new_id)());
-        self.append(index, id, parent, input)
+        self.append(index, id, parent, said)
     }
 
     /// No message has an id: an older client posts the whole session as a list, and it is walked from its roots.
     fn merge_by_content(&mut self) -> Result<Option<String>, StoreError> {
+        let save: &'a Save = self.save;
         let known = self.known;
-        let inputs: Vec<MessageInput> = self.save.messages.iter().map(normalized).collect();
-        let parents = known.parents();
-        let mut children: Vec<Vec<usize>> = vec![Vec::new(); known.len()];
-        let mut roots = Vec::new();
-        for (position, parent) in parents.iter().enumerate() {
-            match parent {
-                Some(parent) => children[*parent].push(position),
-                None => roots.push(position),
-            }
-        }
-        // Each candidate is where the list may stand after so many messages; it remembers the candidate before it.
-        let mut levels: Vec<HashMap<usize, Option<usize>>> = Vec::new();
-        for input in &inputs {
-            let mut next = HashMap::new();
+        let list: Vec<Said<'a>> = save.messages.iter().map(Said::new).collect();
+        // The candidates of all levels, one level after the other, and where each level begins: one level for each message that
+        // is found.
+        let mut candidates: Vec<Candidate> = Vec::new();
+        let mut levels: Vec<usize> = Vec::new();
+        for said in &list {
+            let begin = candidates.len();
             match levels.last() {
-                None => like(known, &children, &roots, input).into_iter().for_each(|position| {
-                    next.insert(position, None);
-                }),
-                Some(level) => {
-                    for candidate in level.keys() {
-                        for position in like(known, &children, &children[*candidate], input) {
-                            next.insert(position, Some(*candidate));
-                        }
+                None => self.find_like(None, said, 0, &mut candidates),
+                Some(&level) => {
+                    for before in level..begin {
+                        let Candidate { position, .. } = candidates[before];
+                        self.find_like(Some(position), said, before, &mut candidates);
                     }
                 }
             }
-            if next.is_empty() {
+            if candidates.len() == begin {
                 break;
             }
-            levels.push(next);
+            if !self.branches.is_in_order() {
+                // Of a tree nothing is met twice, but in a file of another program there may be a circle.
+                let mut seen = HashSet::new();
+                let mut place = 0;
+                candidates.retain(|candidate| {
+                    place += 1;
+                    place <= begin || seen.insert(candidate.position)
+                });
+            }
+            levels.push(begin);
         }
-        let shown = known.leaf(self.leaf_after()).map(|leaf| tree::path_to(&parents, leaf)).unwrap_or_default();
-        let Some(last) = levels.last() else {
-            return self.follow_the_leaf(&shown, &parents, inputs);
+        let Some(&last) = levels.last() else {
+            return self.follow_the_leaf(&list);
         };
-        let on_path: HashSet<usize> = shown.iter().copied().collect();
-        let Some(chosen) = last.keys().copied().max_by_key(|position| (on_path.contains(position), *position)) else {
-            return Ok(None);
+        let chosen = if candidates.len() == last + 1 {
+            last
+        } else {
+            // Only where there is a choice it matters what is shown.
+            let shown = known.leaf(self.leaf_after()).map(|leaf| self.branches.path_to(leaf, usize::MAX));
+            let on_path: HashSet<usize> = shown.unwrap_or_default().into_iter().collect();
+            let key = |place: &usize| (on_path.contains(&candidates[*place].position), candidates[*place].position);
+            (last..candidates.len()).max_by_key(key).unwrap_or(last)
         };
-        let mut walked = Some(chosen);
-        for (level, input) in levels.iter().zip(&inputs).rev() {
-            let Some(position) = walked else { break };
-            self.patch(Place::Kept(position), input);
-            walked = level.get(&position).copied().flatten();
+        let parent = known.message(candidates[chosen].position).id.clone();
+        let mut walked = chosen;
+        for said in list[..levels.len()].iter().rev() {
+            let Candidate { position, before } = candidates[walked];
+            self.patch(Place::Kept(position), said.input);
+            walked = before;
         }
-        let parent = Some(known.message(chosen).id.clone());
-        self.append_chain(levels.len(), parent, inputs)
+        self.append_chain(levels.len(), Some(parent), &list)
+    }
+
+    /// Adds the children of a message, or the first messages, that say the same; another one that is hidden is looked through, because
+    /// a client that was not shown it posts what followed it.
+    fn find_like(&self, parent: Option<usize>, said: &Said<'_>, before: usize, found: &mut Vec<Candidate>) {
+        let mut hidden = Vec::new();
+        let mut seen = HashSet::new();
+        let mut parent = Some(parent);
+        while let Some(of) = parent {
+            for position in self.branches.children(of) {
+                // Only where there is a circle something is met twice.
+                if !self.branches.is_in_order() && !seen.insert(position) {
+                    continue;
+                }
+                let message = self.known.message(position);
+                if said.is_like(message) {
+                    found.push(Candidate { position, before });
+                } else if message.is_hidden() {
+                    hidden.push(position);
+                }
+            }
+            parent = hidden.pop().map(Some);
+        }
     }
 
     /// Nothing matches from the beginning: the messages are new and follow what is shown, unless that ends with them.
-    fn follow_the_leaf(
-        &mut self,
-        shown: &[usize],
-        parents: &[Option<usize>],
-        inputs: Vec<MessageInput>,
-    ) -> Result<Option<String>, StoreError> {
+    fn follow_the_leaf(&mut self, list: &[Said<'a>]) -> Result<Option<String>, StoreError> {
         let known = self.known;
+        let end_of_path = |leaf: Option<&str>| {
+            known.leaf(leaf).map(|leaf| self.branches.path_to(leaf, list.len())).unwrap_or_default()
+        };
         // Also the path to the newest message: a save that names another active leaf appends there too.
-        let newest = known.leaf(None).map(|last| tree::path_to(parents, last)).unwrap_or_default();
+        let (newest, shown) = (end_of_path(None), end_of_path(self.leaf_after()));
+        let is_said = |(&position, said): (&usize, &Said<'_>)| {
+            let message = known.message(position);
+            said.is_like(message) && said.is_same_time(message)
+        };
         // Of two equally long overlaps the last one is taken: that of the shown path.
-        let overlap = [&newest, shown]
+        let overlap = [&newest, &shown]
             .into_iter()
             .filter_map(|path| {
-                (1..=path.len().min(inputs.len()))
+                (1..=path.len().min(list.len()))
                     .rev()
-                    .find(|&count| {
-                        path[path.len() - count..].iter().zip(&inputs).all(|(&position, input)| {
-                            is_like(known.message(position), input) && is_same_time(known.message(position), input)
-                        })
-                    })
+                    // From the end: what is new there tells most of them apart at once.
+                    .find(|&count| path[path.len() - count..].iter().zip(&list[..count]).rev().all(is_said))
                     .map(|count| (count, path))
             })
             .max_by_key(|(count, _)| *count);
         match overlap {
             None => {
                 let leaf = self.active_leaf();
-                self.append_chain(0, leaf, inputs)
+                self.append_chain(0, leaf, list)
             }
             Some((count, path)) => {
-                for (position, input) in path[path.len() - count..].iter().zip(&inputs) {
-                    self.patch(Place::Kept(*position), input);
+                for (position, said) in path[path.len() - count..].iter().zip(list) {
+                    self.patch(Place::Kept(*position), said.input);
                 }
                 let end = path.last().map(|last| known.message(*last).id.clone());
-                self.append_chain(count, end, inputs)
+                self.append_chain(count, end, list)
             }
         }
     }
 
-    /// Appends the inputs from `start` on, each below the one before it. Returns where the last one stands.
+    /// Appends what is said from `start` on, each below the one before it. Returns where the last one stands.
     fn append_chain(
         &mut self,
         start: usize,
         mut parent: Option<String>,
-        inputs: Vec<MessageInput>,
+        list: &[Said<'a>],
     ) -> Result<Option<String>, StoreError> {
-        for (index, input) in inputs.into_iter().enumerate().skip(start) {
+        for (index, said) in list.iter().enumerate().skip(start) {
             let id = (self.new_id)();
-            parent = Some(self.append(index, id, parent, input)?);
+            parent = Some(self.append(index, id, parent, said)?);
         }
         Ok(parent)
     }
@@ -567,41 +704,68 @@ impl<'a> Work<'a> {
     }
 
     /// A child of `parent` (or a root) with the same role and content.
-    fn child_like(&self, parent: Option<&str>, input: &MessageInput) -> Option<Place> {
-        let matches = |message: &Message| message.parent_id.as_deref() == parent && is_like(message, input);
-        let kept = self.known.messages().position(matches).map(Place::Kept);
-        kept.or_else(|| self.append.iter().position(matches).map(Place::New))
+    fn child_like(&self, parent: Option<&str>, said: &Said<'_>) -> Option<Place> {
+        let matches = |message: &Message| message.parent_id.as_deref() == parent && said.is_like(message);
+        let is_in_order = self.known.grown.is_in_order();
+        let kept = match parent.map(|parent| self.known.positions.get(parent).copied()) {
+            // A message that follows none that is there has another place in the tree than it says.
+            _ if !is_in_order => self.known.messages().position(matches),
+            Some(None) => None,
+            parent => self.branches.children(parent.flatten()).find(|&position| matches(self.known.message(position))),
+        };
+        kept.map(Place::Kept).or_else(|| self.append.iter().position(matches).map(Place::New))
     }
 
     /// For a message without id at `index` before the first one that has an id: the ancestor of that one which stands as far
     /// above it, if it has the same role and content.
-    fn ancestor_like(&self, anchor: usize, index: usize, input: &MessageInput) -> Option<Place> {
+    fn ancestor_like(&self, anchor: usize, index: usize, said: &Said<'_>) -> Option<Place> {
         let mut place = self.place(self.save.messages.get(anchor)?.id.as_deref()?)?;
         for _ in index..anchor {
             place = self.place(self.message(place).parent_id.as_deref()?)?;
         }
-        is_like(self.message(place), input).then_some(place)
+        said.is_like(self.message(place)).then_some(place)
     }
 
     /// Merges what a caller says of a known message's metadata.
     fn patch(&mut self, place: Place, input: &MessageInput) {
-        let mut patch = input.metadata.clone();
-        let is_reply = self.message(place).is_server_reply();
+        let said_modes = match (&input.role, input.extra.get("modes")) {
+            (Role::Assistant, Some(modes @ Value::Object(_))) => Some(modes),
+            _ => None,
+        };
+        if input.metadata.is_empty() && said_modes.is_none() {
+            return;
+        }
+        let message = self.message(place);
+        let current = match place {
+            Place::New(_) => &message.metadata,
+            Place::Kept(position) => self.touched.get(&position).unwrap_or(&message.metadata),
+        };
+        let mut patch = Cow::Borrowed(&input.metadata);
+        if message.is_server_reply() {
+            if !patch.keys().all(|key| PATCHABLE_OF_REPLIES.contains(&key.as_str())) {
+                patch.to_mut().retain(|key, _| PATCHABLE_OF_REPLIES.contains(&key.as_str()));
+            }
+        } else {
+            // `metadata.reply_id` marks what the server made; nobody else may say so of a message that is kept.
+            if patch.contains_key("reply_id") {
+                patch.to_mut().shift_remove("reply_id");
+            }
+            if let Some(modes) = said_modes
+                && !current.contains_key("modes")
+                && !patch.contains_key("modes")
+            {
+                patch.to_mut().insert("modes".to_owned(), modes.clone());
+            }
+        }
+        if !is_patched_by(current, &patch) {
+            return;
+        }
         let metadata = match place {
             Place::New(position) => &mut self.append[position].metadata,
             Place::Kept(position) => {
                 self.touched.entry(position).or_insert_with(|| self.known.message(position).metadata.clone())
             }
         };
-        if is_reply {
-            patch.retain(|key, _| PATCHABLE_OF_REPLIES.contains(&key.as_str()));
-        } else {
-            // `metadata.reply_id` marks what the server made; nobody else may say so of a message that is kept.
-            patch.shift_remove("reply_id");
-            if !metadata.contains_key("modes") {
-                take_derived(&input.role, &mut patch, &mut input.extra.clone());
-            }
-        }
         merge_patch(metadata, &patch);
     }
 
@@ -611,11 +775,12 @@ impl<'a> Work<'a> {
         index: usize,
         id: String,
         parent_id: Option<String>,
-        mut input: MessageInput,
+        said: &Said<'_>,
     ) -> Result<String, StoreError> {
-        if let Role::Other(_) = input.role {
+        if let Role::Other(_) = said.input.role {
             return Err(invalid(index, "role", "must be system, user or assistant"));
         }
+        let mut input = said.input.clone();
         take_derived(&input.role, &mut input.metadata, &mut input.extra);
         // As a patch, so that the same message sent again has nothing to change.
         let mut metadata = Object::new();
@@ -625,7 +790,7 @@ impl<'a> Work<'a> {
             id: id.clone(),
             parent_id,
             role: input.role,
-            content: input.content,
+            content: said.content.clone().into_owned(),
             timestamp: input.timestamp.unwrap_or_else(|| time::format(self.save.now)),
             metadata,
             parts: input.parts,
@@ -634,45 +799,6 @@ impl<'a> Work<'a> {
         });
         Ok(id)
     }
-}
-
-/// A message as it is compared: one that has only parts says what these say.
-fn normalized(input: &MessageInput) -> MessageInput {
-    let mut input = input.clone();
-    if let (true, Some(parts)) = (input.content.is_empty(), &input.parts) {
-        input.content = parts::joined_text(parts);
-    }
-    input
-}
-
-/// The messages among `starts` with the same role and content; another one that is hidden is looked through, because a client that was not
-/// shown it posts what followed it.
-fn like(known: Indexed<'_>, children: &[Vec<usize>], starts: &[usize], input: &MessageInput) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut seen = HashSet::new();
-    let mut open: Vec<usize> = starts.to_vec();
-    while let Some(position) = open.pop() {
-        if !seen.insert(position) {
-            continue;
-        }
-        if is_like(known.message(position), input) {
-            found.push(position);
-        } else if known.message(position).is_hidden() {
-            open.extend(&children[position]);
-        }
-    }
-    found
-}
-
-fn is_like(message: &Message, input: &MessageInput) -> bool {
-    message.role == input.role && message.content == input.content
-}
-
-/// Whether the times agree, where the caller gives one.
-fn is_same_time(message: &Message, input: &MessageInput) -> bool {
-    let Some(given) = &input.timestamp else { return true };
-    *given == message.timestamp
-        || time::parse(given).is_some_and(|given| time::parse(&message.timestamp) == Some(given))
 }
 
 fn invalid(index: usize, field: &str, what: &str) -> StoreError {

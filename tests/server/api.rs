@@ -211,6 +211,107 @@ async fn a_part_holds_the_other_versions_of_its_messages_and_no_others() {
 }
 
 #[tokio::test]
+async fn what_is_not_said_does_not_make_a_session_the_last_one() {
+    let app = TestApp::new();
+    let say = async |words: &str| {
+        let id = app.start().await;
+        let messages = json!([{"id":"u","role":"user","content":words}]);
+        app.ok("/api/sessions/save", json!({"session_id":id,"messages":messages})).await;
+        id
+    };
+    let (old, new) = (say("zanzibar").await, say("winterfell").await);
+    let page = async || text(app.get("/").await).await;
+    assert!(page().await.contains("winterfell"));
+    let before = app.ok("/api/sessions/load", json!({"session_id":old})).await;
+    assert_eq!(before.get("metadata_updated"), None);
+    let turn = |metadata: Value| json!([{"id":"u","role":"user","content":"zanzibar","metadata":metadata}]);
+    for (what, body) in [
+        ("a rename", json!({"metadata":{"title":"Old"}})),
+        ("a tag", json!({"metadata":{"tags":["a"]}})),
+        ("a pin", json!({"metadata":{"pinned":true}})),
+        ("a pin taken back", json!({"metadata":{"pinned":null}})),
+        ("archiving", json!({"metadata":{"archived":true}})),
+        ("archiving taken back", json!({"metadata":{"archived":false}})),
+        ("a rating", json!({"messages":turn(json!({"rating":1}))})),
+        ("hiding", json!({"messages":turn(json!({"hidden":true}))})),
+        ("showing again", json!({"messages":turn(json!({"hidden":false}))})),
+        ("another version", json!({"metadata":{"active_leaf":"u"}})),
+    ] {
+        let mut body = body;
+        body["session_id"] = json!(old);
+        let saved = app.ok("/api/sessions/save", body.clone()).await;
+        let loaded = app.ok("/api/sessions/load", json!({"session_id":old,"last":1})).await;
+        assert_eq!(loaded["last_updated"], before["last_updated"], "{what}");
+        assert_eq!(
+            (&loaded["metadata_updated"], &loaded["revision"]),
+            (&saved["saved_at"], &saved["revision"]),
+            "{what}"
+        );
+        let again = app.ok("/api/sessions/save", body).await;
+        assert_eq!((&again["saved_at"], &again["revision"]), (&saved["saved_at"], &saved["revision"]), "{what}");
+        let newest = app.ok("/api/sessions/list", json!({"query":"-is:archived","limit":1})).await;
+        assert_eq!(newest["sessions"][0]["session_id"], json!(new), "{what}");
+    }
+    assert!(page().await.contains("winterfell"));
+    let listed = app.ok("/api/sessions/list", json!({})).await;
+    let ids: Vec<&Value> = listed["sessions"].as_array().unwrap().iter().map(|row| &row["session_id"]).collect();
+    assert_eq!(ids, [&json!(new), &json!(old)]);
+    let exported = app.ok("/api/sessions/export", json!({"session_id":old})).await;
+    assert_eq!(exported["metadata_updated"], listed["sessions"][1]["metadata_updated"]);
+    app.ok("/api/sessions/save", json!({"session_id":old,"messages":[{"role":"user","content":"zanzibar again"}]}))
+        .await;
+    assert!(page().await.contains("zanzibar again"));
+}
+
+#[tokio::test]
+async fn a_session_is_started_with_its_first_messages() {
+    let app = TestApp::new();
+    let words = |n: usize| json!({"role":if n % 2 == 0 { "user" } else { "assistant" },"content":format!("words {n}")});
+    let messages: Vec<Value> = (0..20).map(words).collect();
+    let started = app.ok("/api/sessions/start", json!({"user_name":"Ada","messages":messages})).await;
+    assert_eq!(started["revision"], 1);
+    let id = &started["session_id"];
+    let loaded = app.ok("/api/sessions/load", json!({"session_id":id})).await;
+    assert_eq!((&loaded["revision"], loaded["messages"].as_array().unwrap().len()), (&json!(1), 20));
+    assert_eq!((&loaded["stats"]["user_messages"], &loaded["metadata"]["type"]), (&json!(10), &json!("chat")));
+    assert_eq!(loaded["messages"][1]["parent_id"], loaded["messages"][0]["id"]);
+    assert_eq!(loaded["last_updated"], started["started_at"]);
+    // As if it had been saved: said again it is there already, said with more it goes on.
+    let again = app.ok("/api/sessions/save", json!({"session_id":id,"messages":messages,"base_revision":1})).await;
+    assert_eq!((&again["revision"], again.get("merged")), (&json!(1), None));
+    let more: Vec<Value> = (0..21).map(words).collect();
+    assert_eq!(app.ok("/api/sessions/save", json!({"session_id":id,"messages":more})).await["revision"], 2);
+    let listed = app.ok("/api/sessions/list", json!({"query":"\"words 19\""})).await;
+    assert_eq!(listed["sessions"][0]["session_id"], *id);
+    // With ids, branches and what is said of it.
+    let body = json!({"metadata":{"type":"voice","title":"T","active_leaf":"b1"},"messages":[
+        {"id":"a","role":"user","content":"a"},{"id":"b1","role":"assistant","content":"b"},
+        {"id":"b2","parent_id":"a","role":"assistant","content":"c"}]});
+    let started = app.ok("/api/sessions/start", body).await;
+    let loaded = app.ok("/api/sessions/load", json!({"session_id":started["session_id"]})).await;
+    assert_eq!((&loaded["messages"][1]["id"], &loaded["branches"][0]["id"]), (&json!("b1"), &json!("b2")));
+    assert_eq!((&loaded["metadata"]["title"], &loaded["metadata"]["type"]), (&json!("T"), &json!("voice")));
+    assert_eq!(app.ok("/api/sessions/start", json!({"messages":[]})).await["revision"], 0);
+}
+
+#[tokio::test]
+async fn of_a_start_with_a_message_that_cannot_be_kept_nothing_stays() {
+    let app = TestApp::new();
+    for (message, names) in [
+        (json!({"role":"wizard","content":"x"}), "messages[1].role"),
+        (json!({"content":"x"}), "messages[1].role"),
+        (json!({"role":"user","content":7}), "messages[1].content"),
+        (json!({"id":"a/b","role":"user","content":"x"}), "messages[1].id"),
+        (json!({"id":"m","parent_id":"gone","role":"user","content":"x"}), "messages[1].parent_id"),
+    ] {
+        let (status, answer) = app.post("/api/sessions/start", json!({"messages":[user("good"), message]})).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(names), "{names}: {answer}");
+    }
+    assert_eq!(app.ok("/api/sessions/list", json!({})).await["total_sessions"], 0);
+}
+
+#[tokio::test]
 async fn lists_by_page_search_and_kind() {
     let app = TestApp::new();
     let mut ids = Vec::new();

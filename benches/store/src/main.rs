@@ -3,6 +3,7 @@
 //! `verbatim-bench SERVER [CORPUS…]`: the server's program, and data directories that `make corpus` made, smallest first. The corpora
 //! are left as they are: each is measured through a copy of its folders in which the files are hard links.
 
+mod long;
 mod process;
 mod replies;
 mod store;
@@ -35,6 +36,7 @@ fn run(server: &std::path::Path, corpora: &[PathBuf]) -> Result<(), Failure> {
     store::saves()?;
     store::concurrent_saves()?;
     store::loads()?;
+    long::measure(server)?;
     replies::measure(server)?;
     for corpus in corpora {
         let name = corpus.file_name().unwrap_or_default().to_string_lossy().into_owned();

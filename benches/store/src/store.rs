@@ -53,6 +53,7 @@ async fn new_session(store: &FileStore, name: &str, messages: usize) -> Result<S
         user_name: "User".into(),
         started_at: Utc::now(),
         metadata: serde_json::Map::new(),
+        messages: Vec::new(),
     };
     store.create(new).await?;
     let mut given = 0;

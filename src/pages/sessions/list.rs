@@ -355,7 +355,8 @@ pub fn List(listing: Listing, shared: Shared, on_again: Callback<()>) -> impl In
 /// What must be equal for a row to stay as it is on the page.
 fn row_key(row: &Summary) -> (SessionId, String, String) {
     let found: Vec<&Match> = row.matches.iter().take(SHOWN_MATCHES).collect();
-    let shown = format!("{:?} {:?} {} {} {found:?}", row.title, row.tags, row.pinned, row.archived);
+    let shown =
+        format!("{:?} {:?} {} {} {:?} {found:?}", row.title, row.tags, row.pinned, row.archived, row.metadata_updated);
     (row.session_id.clone(), row.last_updated.clone(), shown)
 }
 

@@ -60,19 +60,20 @@ fn saved(session: &mut Session) -> Saved {
 
 #[async_trait]
 impl SessionStore for MemoryStore {
-    async fn create(&self, new: NewSession) -> Result<(), StoreError> {
+    async fn create(&self, new: NewSession) -> Result<u64, StoreError> {
         let session = Session {
             session_id: new.session_id.clone(),
             user_name: new.user_name,
             started_at: time::format(new.started_at),
             last_updated: time::format(new.started_at),
+            metadata_updated: None,
             metadata: new.metadata,
             messages: Vec::new(),
             revision: 0,
             extra: Object::new(),
         };
         self.sessions.lock().unwrap().insert(new.session_id, session);
-        Ok(())
+        Ok(0)
     }
 
     async fn load(&self, id: &SessionId) -> Result<Arc<Session>, StoreError> {
@@ -224,6 +225,7 @@ impl Fixture {
             user_name: "User".into(),
             started_at: Utc::now(),
             metadata: Object::new(),
+            messages: Vec::new(),
         };
         store.create(new).await.unwrap();
         let mut options = RepliesOptions { journal_interval: Duration::from_millis(1), ..RepliesOptions::default() };

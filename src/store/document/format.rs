@@ -20,6 +20,8 @@ const MENDED: &str = "it holds numbers or words that JSON does not have, or list
 
 /// What is the matter with a file of which something becomes text.
 const TOO_DEEP: &str = "it holds objects or lists that are nested too deep";
+/// The field of the first line for [`Session::metadata_updated`].
+const METADATA_UPDATED: &str = "metadata_updated";
 
 /// What ends the first line.
 const HEAD_END: &str = "\"messages\":[";
@@ -62,6 +64,9 @@ pub fn head(session: &Session) -> serde_json::Result<String> {
     head.insert("user_name".into(), json!(session.user_name));
     head.insert("started_at".into(), json!(session.started_at));
     head.insert("metadata".into(), Value::Object(session.metadata.clone()));
+    if let Some(at) = &session.metadata_updated {
+        head.insert(METADATA_UPDATED.into(), json!(at));
+    }
     for (key, value) in &session.extra {
         head.insert(key.clone(), value.clone());
     }
@@ -179,42 +184,59 @@ fn read_own(bytes: &[u8], id: &SessionId) -> Option<Reading> {
     let text = std::str::from_utf8(bytes).ok()?;
     let head_end = text.find('\n')?;
     let tail_start = text.rfind('\n')?;
-    if json_text::is_too_deep(&bytes[..head_end]) {
-        return None;
-    }
-    let head = Head::parse(&text[..head_end])?;
+    let mut session = session_of_head(&text[..head_end], id)?;
     let tail = Tail::parse(&text[tail_start + 1..])?;
-    if head.session_id.as_deref() != Some(id.as_str()) || head.format != Some(json!(FORMAT)) {
-        return None;
-    }
     let mut messages = Vec::new();
     let mut ids = HashSet::new();
     if tail_start > head_end {
         let mut lines = text[head_end + 1..tail_start].split('\n').peekable();
         while let Some(line) = lines.next() {
             let line = if lines.peek().is_some() { line.strip_suffix(',')? } else { line };
-            if json_text::is_too_deep(line.as_bytes()) {
-                return None;
-            }
-            let message = complete_message(serde_json::from_str(line).ok()?)?;
+            let message = message_of_line(line)?;
             if !ids.insert(message.id.clone()) {
                 return None;
             }
             messages.push(message);
         }
     }
-    let revision = messages.iter().map(|message| message.rev).fold(tail.revision, u64::max);
-    let session = Session {
+    session.revision = messages.iter().map(|message| message.rev).fold(tail.revision, u64::max);
+    (session.last_updated, session.messages) = (tail.last_updated, messages);
+    Some(Reading { session, state: State::Own { tail_start }, has_ids: true, other_id: None })
+}
+
+/// The session that the first line of a file in our layout tells of, without its line end: still without messages, and without the
+/// times and the revision that the last line holds.
+pub fn session_of_head(line: &str, id: &SessionId) -> Option<Session> {
+    if json_text::is_too_deep(line.as_bytes()) {
+        return None;
+    }
+    let head = Head::parse(line)?;
+    if head.session_id.as_deref() != Some(id.as_str()) || head.format != Some(json!(FORMAT)) {
+        return None;
+    }
+    if head.extra.contains_key(METADATA_UPDATED) {
+        // It is no time, and is told of like any other field that is not what it should be.
+        return None;
+    }
+    Some(Session {
         session_id: id.clone(),
         user_name: head.user_name?,
         started_at: head.started_at?,
-        last_updated: tail.last_updated,
+        last_updated: String::new(),
+        metadata_updated: head.metadata_updated,
         metadata: head.metadata?,
-        messages,
-        revision,
+        messages: Vec::new(),
+        revision: 0,
         extra: head.extra,
-    };
-    Some(Reading { session, state: State::Own { tail_start }, has_ids: true, other_id: None })
+    })
+}
+
+/// The message of a line of a file in our layout, without comma and line end.
+pub fn message_of_line(line: &str) -> Option<Message> {
+    if json_text::is_too_deep(line.as_bytes()) {
+        return None;
+    }
+    complete_message(serde_json::from_str(line).ok()?)
 }
 
 /// The message of a line that lacks nothing.
@@ -243,6 +265,8 @@ struct Head {
     user_name: Option<String>,
     started_at: Option<String>,
     metadata: Option<Object>,
+    metadata_updated: Option<String>,
+    /// All other fields. What is no text under [`METADATA_UPDATED`] stays here.
     extra: Object,
 }
 
@@ -265,7 +289,13 @@ impl Head {
             Some(Value::Object(metadata)) => Some(metadata),
             _ => None,
         };
-        Some(Self { format: extra.shift_remove("format"), session_id, user_name, started_at, metadata, extra })
+        let metadata_updated = match extra.get(METADATA_UPDATED) {
+            Some(Value::String(_)) => extra.shift_remove(METADATA_UPDATED),
+            _ => None,
+        };
+        let metadata_updated = metadata_updated.and_then(|at| at.as_str().map(str::to_owned));
+        let format = extra.shift_remove("format");
+        Some(Self { format, session_id, user_name, started_at, metadata, metadata_updated, extra })
     }
 }
 
@@ -310,14 +340,16 @@ fn read_foreign(
     let started_at = gatherer.text(&mut document, "started_at");
     let last_updated = gatherer.text(&mut document, "last_updated");
     let metadata = gatherer.object(&mut document, "metadata");
+    let metadata_updated = gatherer.text(&mut document, METADATA_UPDATED);
     // An exported session: its other branches stand before what is shown, so that the last message is the last one shown.
     if let Some(Value::Array(branches)) = document.shift_remove("branches") {
         branches.into_iter().for_each(|value| gatherer.push(value));
     }
     document.shift_remove("running");
     values.into_iter().for_each(|value| gatherer.push(value));
-    let mut reading =
-        gatherer.finish(Known { user_name, started_at, last_updated, metadata, revision, extra: document }, written_at);
+    let extra = document;
+    let known = Known { user_name, started_at, last_updated, metadata, metadata_updated, revision, extra };
+    let mut reading = gatherer.finish(known, written_at);
     reading.other_id = other_id;
     if let Some(newer) = newer {
         reading.state = State::Newer(newer);
@@ -366,20 +398,23 @@ fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateT
         }
         _ => None,
     });
-    let head = head.unwrap_or(Head {
+    let mut head = head.unwrap_or(Head {
         format: None,
         session_id: None,
         user_name: None,
         started_at: None,
         metadata: None,
+        metadata_updated: None,
         extra: Object::new(),
     });
+    let odd_time = gatherer.text(&mut head.extra, METADATA_UPDATED);
     let other_id = head.session_id.map(Value::String).filter(|inner| *inner != json!(id));
     let known = Known {
         user_name: head.user_name,
         started_at: head.started_at,
         last_updated: tail.as_ref().map(|tail| tail.last_updated.clone()).or_else(|| Some(time::format(written_at))),
         metadata: head.metadata.unwrap_or_default(),
+        metadata_updated: head.metadata_updated.or(odd_time),
         revision: tail.map_or(0, |tail| tail.revision),
         extra: head.extra,
     };
@@ -416,6 +451,7 @@ struct Known {
     started_at: Option<String>,
     last_updated: Option<String>,
     metadata: Object,
+    metadata_updated: Option<String>,
     revision: u64,
     extra: Object,
 }
@@ -593,6 +629,7 @@ impl<'a> Gatherer<'a> {
             user_name: known.user_name.unwrap_or_else(|| "User".to_owned()),
             started_at,
             last_updated,
+            metadata_updated: known.metadata_updated,
             metadata: known.metadata,
             messages: self.messages,
             revision,

@@ -37,6 +37,7 @@ fn empty() -> Session {
         user_name: "User".into(),
         started_at: "2026-02-09T21:30:00.000Z".into(),
         last_updated: "2026-02-09T21:30:00.000Z".into(),
+        metadata_updated: None,
         metadata: Object::from_iter([("type".to_owned(), json!("chat"))]),
         messages: Vec::new(),
         revision: 0,
@@ -121,6 +122,167 @@ fn has_exactly_the_documented_layout() {
     assert!(matches!(open(&disk).form, Form::Own { .. }));
     assert_eq!(open(&disk).session(), document.session());
     assert_eq!(open(&disk).summary(), document.summary());
+}
+
+/// A save at so many minutes past the hour.
+fn save_at(document: &mut Document, disk: &SimulatedDisk, minute: u32, save: Save) -> Saved {
+    let now = now() + chrono::TimeDelta::minutes(i64::from(minute));
+    let save = Save { now, ..save };
+    let make_plan: MakePlan =
+        Box::new(move |known| merge::plan(known, &save, &mut || uuid::Uuid::new_v4().simple().to_string()));
+    commit(document, disk, vec![Change { now, base_revision: None, make_plan }]).remove(0).unwrap()
+}
+
+/// `last_updated` and `metadata_updated`, as the minutes past the hour.
+fn times(document: &Document) -> (String, Option<String>) {
+    let minutes = |at: &str| at.strip_prefix("2026-02-09T22:").unwrap_or(at).trim_end_matches(":00.000Z").to_owned();
+    let session = document.session();
+    assert_eq!(
+        (&document.summary().last_updated, &document.summary().metadata_updated),
+        (&session.last_updated, &session.metadata_updated)
+    );
+    (minutes(&session.last_updated), session.metadata_updated.as_deref().map(minutes))
+}
+
+/// A session in which each message follows any other one, or none; mostly one before it.
+fn any_tree() -> impl Strategy<Value = Session> {
+    let message = (0..16_usize, any::<bool>(), prop::bool::weighted(0.3));
+    let messages = prop::collection::vec(message, 0..14);
+    (messages, prop::bool::weighted(0.8), prop::option::weighted(0.4, 0..16_usize)).prop_map(
+        |(list, in_order, leaf)| {
+            let messages = list.into_iter().enumerate().map(|(position, (parent, is_user, is_hidden))| {
+                let parent = if in_order { parent.min(position) } else { parent };
+                let parent = parent.checked_sub(1).map(|parent| format!("m{parent}"));
+                let role = if is_user { "user" } else { "assistant" };
+                let message = json!({"id":format!("m{position}"),"parent_id":parent,"role":role,"timestamp":"",
+                "content":format!(" words {position} "),"metadata":{"hidden":is_hidden}});
+                serde_json::from_value(message).unwrap()
+            });
+            let mut session = Session { messages: messages.collect(), ..empty() };
+            if let Some(leaf) = leaf {
+                session.metadata.insert("active_leaf".into(), json!(format!("m{leaf}")));
+            }
+            session
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: fuzz_cases(1_000), ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_part_in_memory_is_that_of_the_whole(tree in any_tree(), last in 0..16_usize, is_held in any::<bool>()) {
+        let disk = disk();
+        let mut document = Document::create(&disk, &path(), tree).unwrap();
+        let held = is_held.then(|| Arc::clone(document.session()));
+        for step in 0..3 {
+            match step {
+                0 => {}
+                1 => say(&mut document, &disk, "later").unwrap(),
+                _ => save(&mut document, &disk, json!([]), json!({"active_leaf":"m3"})).unwrap(),
+            }
+            let session = document.copy();
+            let ids = session.messages.iter().map(|message| message.id.clone());
+            for before in std::iter::once(None).chain(ids.chain(["gone".to_owned()]).map(Some)) {
+                let wanted = PartRequest { last, before: before.clone(), holds: before };
+                prop_assert_eq!(document.part(&wanted), SessionPart::of_whole(&session, &wanted));
+            }
+        }
+        drop(held);
+    }
+}
+
+#[test]
+fn what_is_not_said_moves_only_the_time_of_the_metadata() {
+    let nothing = || save_of(json!([]), json!({}));
+    let patch = |metadata: Value| save_of(json!([]), metadata);
+    let turn = |metadata: Value| {
+        save_of(json!([{"id":"u","role":"user","content":"words of u","metadata":metadata}]), json!({}))
+    };
+    let cases = [
+        ("a title", patch(json!({"title":"T"}))),
+        ("tags", patch(json!({"tags":["a"]}))),
+        ("a pin", patch(json!({"pinned":true}))),
+        ("archiving", patch(json!({"archived":true}))),
+        ("a model", patch(json!({"model":"m"}))),
+        ("another version shown", patch(json!({"active_leaf":"u"}))),
+        ("what another program keeps there", patch(json!({"mood":{"a":1}}))),
+        ("a rating", turn(json!({"rating":1}))),
+        ("hiding", turn(json!({"hidden":true}))),
+        ("a name", Save { user_name: Some("Ada".into()), ..nothing() }),
+    ];
+    for (what, change) in cases {
+        let disk = disk();
+        let mut document = Document::create(&disk, &path(), empty()).unwrap();
+        save_at(&mut document, &disk, 1, turn(json!({})));
+        say(&mut document, &disk, "v").unwrap();
+        let said = document.session().last_updated.clone();
+        let saved = save_at(&mut document, &disk, 5, change.clone());
+        assert_eq!(times(&document).1.as_deref(), Some("05"), "{what}");
+        assert_eq!(document.session().last_updated, said, "{what}");
+        assert_eq!((saved.revision, saved.saved_at.as_str()), (3, "2026-02-09T22:05:00.000Z"), "{what}");
+        assert_eq!(memory(&open(&disk)), memory(&document), "{what}");
+        // Once more: nothing has changed.
+        assert_eq!(save_at(&mut document, &disk, 6, change), saved, "{what}");
+        // What is said then is said later, also after the clock was set back.
+        save_at(&mut document, &disk, 0, save_of(json!([{"role":"user","content":"w"}]), json!({})));
+        let later = time::parse(&document.session().last_updated);
+        assert!(later > time::parse(&said), "{what}");
+        assert!(times(&document).1.is_some(), "{what}");
+        save_at(&mut document, &disk, 7, save_of(json!([{"role":"user","content":"x"}]), json!({})));
+        assert_eq!(times(&document).0, "07", "{what}");
+        assert_eq!(memory(&open(&disk)), memory(&document), "{what}");
+    }
+}
+
+#[test]
+fn a_save_of_both_moves_both_times_and_the_first_line_holds_the_second() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    let message = json!([{"id":"a","role":"user","content":"hello"}]);
+    assert_eq!(times(&document), ("2026-02-09T21:30".into(), None));
+    save_at(&mut document, &disk, 3, save_of(message.clone(), json!({"title":"T"})));
+    assert_eq!(times(&document), ("03".into(), Some("03".into())));
+    assert_eq!(save_at(&mut document, &disk, 4, save_of(message, json!({"title":"T"}))).revision, 1);
+    // The clock was set back.
+    save_at(&mut document, &disk, 1, save_of(json!([]), json!({"title":"U"})));
+    assert_eq!(times(&document), ("03".into(), Some("03:00.001Z".into())));
+    let head = r#""metadata":{"type":"chat","title":"U"},"metadata_updated":"2026-02-09T22:03:00.001Z","mood":[1],"messages":["#;
+    assert!(text(&disk).contains(head), "{}", text(&disk));
+    let tail: Value =
+        serde_json::from_str(&format!("{{\"messages\":[{}", text(&disk).lines().last().unwrap())).unwrap();
+    assert_eq!(tail.as_object().unwrap().keys().collect::<Vec<_>>(), ["messages", "last_updated", "revision", "stats"]);
+}
+
+#[test]
+fn an_old_file_has_no_time_of_the_metadata_until_these_change() {
+    let old = r#"{"format":1,"session_id":"abc123def456","user_name":"User","started_at":"2026-01-01T00:00:00.000Z","metadata":{"title":"Old"},"messages":[
+{"id":"a","parent_id":null,"role":"user","content":"hi","timestamp":"2026-01-01T00:00:00.000Z","metadata":{},"rev":1}
+],"last_updated":"2026-01-01T00:00:01.000Z","revision":1,"stats":{"total_messages":1,"user_messages":1,"assistant_messages":0,"errors":0}}"#;
+    let disk = put(old);
+    let mut document = open(&disk);
+    assert_eq!(times(&document), ("2026-01-01T00:00:01.000Z".into(), None));
+    save_at(&mut document, &disk, 2, save_of(json!([]), json!({"title":"New"})));
+    assert_eq!(times(&document), ("2026-01-01T00:00:01.000Z".into(), Some("02".into())));
+    assert_eq!(times(&open(&disk)), times(&document));
+    // What is no time of ours is told of, as in any other field, and copied before it is lost.
+    for (odd, copied) in [("null", 0), ("7", 1)] {
+        let disk = put(old.replace("\"messages\":[", &format!("\"metadata_updated\":{odd},\"messages\":[")));
+        let mut document = open(&disk);
+        assert_eq!(times(&document).1, None, "{odd}");
+        assert!(!document.session().extra.contains_key("metadata_updated"));
+        say(&mut document, &disk, "b").unwrap();
+        assert_eq!(copies(&disk), copied, "{odd}");
+        assert_eq!(ids(&open(&disk)), ["a", "b"]);
+    }
+    // Of a file that another program wrote back the later times count.
+    let mut ours = document.session().as_ref().clone();
+    let theirs = Session { metadata_updated: None, last_updated: "2026-01-01T00:00:00.500Z".into(), ..ours.clone() };
+    let (united, _) = merge::unite(&ours, theirs, true);
+    assert_eq!(united, ours);
+    ours.metadata_updated = None;
+    let theirs = Session { metadata_updated: Some("2026-01-02T00:00:00Z".into()), ..ours.clone() };
+    assert_eq!(merge::unite(&ours, theirs.clone(), true).0, theirs);
 }
 
 #[test]
@@ -749,8 +911,8 @@ fn contradicting() -> Change {
 /// All that a document knows, to be compared.
 fn memory(document: &Document) -> String {
     let positions: BTreeMap<&String, &usize> = document.positions.iter().collect();
-    let Document { revision, last_updated, trails, summary, .. } = document;
-    format!("{:?}", (document.session(), positions, revision, last_updated, trails, summary))
+    let Document { revision, last_updated, branches, trails, summary, .. } = document;
+    format!("{:?}", (document.session(), positions, revision, last_updated, branches, trails, summary))
 }
 
 fn revisions(answers: &[Result<Saved, StoreError>]) -> Vec<u64> {
@@ -1278,8 +1440,8 @@ proptest! {
         let read = format::read(&written, &id, now()).unwrap();
         prop_assert!(matches!(read.state, State::Own { .. }), "{:?}", read.state);
         // As JSON: a part in which a key stood twice was kept as it was found, and is a plain one when it is written.
-        let plain = |session: &Session| json!([session.user_name, session.started_at, session.last_updated, session.metadata,
-            session.messages, session.revision, session.extra]);
+        let plain = |session: &Session| json!([session.user_name, session.started_at, session.last_updated, session.metadata_updated,
+            session.metadata, session.messages, session.revision, session.extra]);
         prop_assert!(plain(&read.session) == plain(&reading.session), "{}", String::from_utf8_lossy(&bytes));
     }
 }

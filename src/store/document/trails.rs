@@ -1,9 +1,8 @@
 //! What a session would show if it ended at each of its messages, so that no save works out a summary from all of them.
 
 use crate::model::message::{Message, Modes, Role};
-use crate::model::session::{PREVIEW_CHARACTERS, Stats, Summary, first_characters};
+use crate::model::session::{Stats, Summary, preview_of};
 use crate::store::merge::Indexed;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What the messages from the root to one of them amount to.
@@ -21,20 +20,13 @@ struct Trail {
 #[derive(Debug, Default)]
 pub struct Trails {
     trails: Vec<Trail>,
-    /// The first message whose parent does not stand before it. Where there is one, which only another program or a running
-    /// reply brings about, the trails say nothing.
-    out_of_order: Option<usize>,
 }
 
 impl Trails {
-    /// Adds the next message. `positions` holds at least those before it.
-    pub fn push(&mut self, message: &Message, positions: &HashMap<String, usize>) {
+    /// Adds the next message, which follows `parent`.
+    pub fn push(&mut self, message: &Message, parent: Option<usize>) {
         let position = self.trails.len();
-        let parent = message.parent_id.as_ref().map(|id| positions.get(id).filter(|parent| **parent < position));
-        if parent == Some(None) {
-            self.out_of_order.get_or_insert(position);
-        }
-        let mut trail = parent.flatten().map(|parent| self.trails[*parent].clone()).unwrap_or_default();
+        let mut trail = parent.map(|parent| self.trails[parent].clone()).unwrap_or_default();
         if !message.is_hidden() {
             trail.stats.add(message);
             trail.modes = trail.modes.or(message.modes().unwrap_or_default());
@@ -53,18 +45,29 @@ impl Trails {
     /// Takes back all messages but the first `len`.
     pub fn truncate(&mut self, len: usize) {
         self.trails.truncate(len);
-        self.out_of_order = self.out_of_order.filter(|position| *position < len);
     }
 
-    /// Fills in what a summary says of the messages, and says whether it could.
+    /// How many messages of the path to a message are shown.
+    pub fn shown_to(&self, end: Option<usize>) -> usize {
+        let shown = end.and_then(|end| self.trails.get(end)).map_or(0, |trail| trail.stats.total_messages);
+        usize::try_from(shown).unwrap_or(usize::MAX)
+    }
+
+    /// The first thing that the person says on the path to a message, as a list shows it.
+    pub fn preview(&self, known: Indexed<'_>, end: Option<usize>) -> String {
+        let first = end.and_then(|end| self.trails.get(end)?.first_said);
+        first.map(|position| preview_of(&known.message(position).content).to_owned()).unwrap_or_default()
+    }
+
+    /// Fills in what a summary says of the messages, and says whether it could: not where the tree is not to be relied on.
     pub fn describe(&self, known: Indexed<'_>, summary: &mut Summary) -> bool {
-        if self.out_of_order.is_some() {
+        if !known.grown.is_in_order() {
             return false;
         }
-        let trail = known.leaf(known.session.active_leaf()).map(|leaf| self.trails[leaf].clone()).unwrap_or_default();
-        let said = trail.first_said.map(|position| known.message(position).content.trim()).unwrap_or_default();
+        let leaf = known.leaf(known.session.active_leaf());
+        let trail = leaf.map(|leaf| self.trails[leaf].clone()).unwrap_or_default();
         summary.stats = trail.stats;
-        summary.preview = first_characters(said, PREVIEW_CHARACTERS).to_owned();
+        summary.preview = self.preview(known, leaf);
         summary.tools = Arc::unwrap_or_clone(trail.tools);
         summary.modes = trail.modes;
         true

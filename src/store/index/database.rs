@@ -1,6 +1,7 @@
 //! The index on the disk: one SQLite file that can be deleted at any time.
 
 use crate::model::session::{SessionId, Summary};
+use crate::store::branches::Outline;
 use crate::store::disk::Stamp;
 use crate::store::document::Document;
 use crate::store::layout::{Area, Day};
@@ -21,7 +22,7 @@ pub type Number = u32;
 pub type Doc = u32;
 
 /// Counts up whenever the tables or what stands in them change their meaning; an index of another version is built anew.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 const DAMAGE_SUFFIX: &str = "-damaged";
 
@@ -55,7 +56,8 @@ const TABLES: &str = "
     CREATE INDEX of_day ON file(area, day);
     CREATE TABLE facet(name INTEGER, value TEXT, number INTEGER, PRIMARY KEY(name, value, number)) WITHOUT ROWID;
     CREATE INDEX facet_of ON facet(number);
-    CREATE TABLE text(number INTEGER PRIMARY KEY, inode INTEGER, size INTEGER, modified INTEGER, docs BLOB NOT NULL);
+    CREATE TABLE text(number INTEGER PRIMARY KEY, inode INTEGER, size INTEGER, modified INTEGER, docs BLOB NOT NULL,
+        outline BLOB NOT NULL);
     CREATE TABLE owner(chunk INTEGER PRIMARY KEY, numbers BLOB NOT NULL);
     CREATE TABLE segment(id INTEGER PRIMARY KEY AUTOINCREMENT, first INTEGER NOT NULL, docs INTEGER NOT NULL, done INTEGER NOT NULL);
     CREATE TABLE value(name TEXT PRIMARY KEY, value BLOB);
@@ -82,7 +84,7 @@ impl FileRow {
     /// The row of a document as it was read or written.
     pub fn of(area: Area, day: Day, document: &Document) -> Self {
         Self {
-            id: document.session().session_id.clone(),
+            id: document.id().clone(),
             area,
             day,
             stamp: document.stamp(),
@@ -101,6 +103,8 @@ pub struct Place {
     pub offset: u64,
     /// Its length in bytes; 0 where the message has no line of its own, and for the head.
     pub length: u32,
+    /// What is kept of the message beside it. A search does not read it.
+    pub outline: Outline,
 }
 
 /// The texts of a file as they are indexed: first its head, then its messages in order.
@@ -376,6 +380,21 @@ pub fn file(
         .optional()
 }
 
+/// What is known of one file.
+pub fn row(connection: &Connection, number: Number) -> rusqlite::Result<Option<FileRow>> {
+    let row = connection
+        .prepare_cached("SELECT id, area, day, inode, size, modified, revision, summary FROM file WHERE number = ?1")?
+        .query_row([number], |row| {
+            let (id, day) = (row.get_ref(0)?.as_str()?.parse().ok(), Day::parse(row.get_ref(2)?.as_str()?));
+            let summary = row.get_ref(7)?.as_str_or_null()?.and_then(|summary| serde_json::from_str(summary).ok());
+            let (area, stamp, revision) =
+                (area_of(row.get(1)?), stamp_of(row, 3)?, row.get::<_, i64>(6)?.cast_unsigned());
+            Ok(id.zip(day).map(|(id, day)| FileRow { id, area, day, stamp, revision, summary }))
+        })
+        .optional()?;
+    Ok(row.flatten())
+}
+
 /// The numbers, days and revisions of all files of an id in an area.
 pub fn files_of_id(
     connection: &Connection,
@@ -446,9 +465,11 @@ pub fn ids(connection: &Connection, numbers: &[Number]) -> rusqlite::Result<Vec<
 /// What is known of a file's texts.
 pub fn texts(connection: &Connection, number: Number) -> rusqlite::Result<Option<Texts>> {
     connection
-        .prepare_cached("SELECT inode, size, modified, docs FROM text WHERE number = ?1")?
+        .prepare_cached("SELECT inode, size, modified, docs, outline FROM text WHERE number = ?1")?
         .query_row([number], |row| {
-            Ok(Texts { stamp: Some(stamp_of(row, 0)?), places: decode_places(row.get_ref(3)?.as_blob()?) })
+            let mut places = decode_places(row.get_ref(3)?.as_blob()?);
+            decode_outlines(row.get_ref(4)?.as_blob()?, &mut places);
+            Ok(Texts { stamp: Some(stamp_of(row, 0)?), places })
         })
         .optional()
 }
@@ -457,8 +478,17 @@ pub fn texts(connection: &Connection, number: Number) -> rusqlite::Result<Option
 pub fn put_texts(connection: &Connection, number: Number, texts: &Texts) -> rusqlite::Result<()> {
     let (inode, size, modified) = texts.stamp.as_ref().map(stamp_columns).unwrap_or_default();
     connection
-        .prepare_cached("INSERT OR REPLACE INTO text(number, inode, size, modified, docs) VALUES(?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![number, inode, size, modified, encode_places(&texts.places)])?;
+        .prepare_cached(
+            "INSERT OR REPLACE INTO text(number, inode, size, modified, docs, outline) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            number,
+            inode,
+            size,
+            modified,
+            encode_places(&texts.places),
+            encode_outlines(&texts.places)
+        ])?;
     Ok(())
 }
 
@@ -504,11 +534,28 @@ fn decode_places(bytes: &[u8]) -> Vec<Place> {
         let at = doc.wrapping_add(unzigzag(doc_step));
         let offset = end.wrapping_add(unzigzag(offset_step));
         let (Ok(found), Ok(length)) = (Doc::try_from(at), u32::try_from(length)) else { break };
-        places.push(Place { doc: found, offset: offset.cast_unsigned(), length });
+        places.push(Place { doc: found, offset: offset.cast_unsigned(), length, outline: Outline::default() });
         doc = at + 1;
         end = offset.wrapping_add(i64::from(length));
     }
     places
+}
+
+/// Three bytes a message, as long as each follows the one before it. The first place is that of the head.
+fn encode_outlines(places: &[Place]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(places.len() * 3);
+    for (position, place) in (0..).zip(places.iter().skip(1)) {
+        place.outline.write(position, &mut bytes, push_number);
+    }
+    bytes
+}
+
+fn decode_outlines(bytes: &[u8], places: &mut [Place]) {
+    let mut rest = bytes;
+    for (position, place) in (0..).zip(places.iter_mut().skip(1)) {
+        let Some(outline) = Outline::read(position, &mut rest, take_number) else { return };
+        place.outline = outline;
+    }
 }
 
 fn zigzag(number: i64) -> u64 {
@@ -575,13 +622,14 @@ mod tests {
         #[test]
         fn places_read_back(places in prop::collection::vec((any::<u32>(), 0..u64::from(u32::MAX), any::<u32>()), 0..40)) {
             let places: Vec<Place> =
-                places.into_iter().map(|(doc, offset, length)| Place { doc, offset, length }).collect();
+                places.into_iter().map(|(doc, offset, length)| Place { doc, offset, length, ..Place::default() }).collect();
             prop_assert_eq!(decode_places(&encode_places(&places)), places);
         }
 
         #[test]
         fn damaged_places_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            decode_places(&bytes);
+            let mut places = decode_places(&bytes);
+            decode_outlines(&bytes, &mut places);
         }
     }
 

@@ -6,6 +6,7 @@ use super::postings::{Pending, Writing};
 use super::{Found, Note, Shared, TextNote, Wanted};
 use crate::model::session::SessionId;
 use crate::store::disk::Stamp;
+use crate::store::document::Line;
 use crate::store::layout::{Area, Day};
 use crate::store::text;
 use roaring::RoaringBitmap;
@@ -41,7 +42,7 @@ struct TextChange {
     head: Option<String>,
     /// From which message on lines are given.
     lines_from: usize,
-    lines: Vec<(u64, u32)>,
+    lines: Vec<Line>,
     new: Vec<String>,
 }
 
@@ -646,8 +647,8 @@ fn apply_texts(memory: &mut Memory, number: Number, change: TextChange) {
         let doc = memory.add_doc(number, |each| text::tokens(&folded, each));
         texts.places.push(Place { doc, ..Place::default() });
     }
-    for (place, (offset, length)) in texts.places.iter_mut().skip(1 + lines_from).zip(lines) {
-        (place.offset, place.length) = (offset, length);
+    for (place, Line { offset, length, outline }) in texts.places.iter_mut().skip(1 + lines_from).zip(lines) {
+        (place.offset, place.length, place.outline) = (offset, length, outline);
     }
     Arc::make_mut(&mut memory.fresh).insert(number, Arc::new(texts));
 }
@@ -732,7 +733,7 @@ mod tests {
             before: stamp(before),
             from,
             lines_from: from,
-            lines: vec![(9, 9)],
+            lines: vec![Line { offset: 9, length: 9, ..Line::default() }],
             texts: vec![text.to_owned()],
         };
         let notes = [(1, created), (2, said(1, 0, "hello")), (3, said(2, 1, "again"))];

@@ -1,5 +1,7 @@
 //! Tests of what a save does.
 
+mod before;
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
@@ -10,6 +12,7 @@ fn session(messages: Value) -> Session {
         user_name: "User".into(),
         started_at: "2026-02-09T21:30:00.000Z".into(),
         last_updated: "2026-02-09T21:30:00.000Z".into(),
+        metadata_updated: None,
         metadata: Object::new(),
         messages: serde_json::from_value(messages).unwrap(),
         revision: 0,
@@ -41,10 +44,13 @@ fn save(messages: Value) -> Save {
     }
 }
 
-/// The plan for a save, which is the same wherever the session ends and what was appended to it begins.
+/// The plan for a save, which is the same wherever the session ends and what was appended to it begins, and the same as when
+/// everything was worked out from all messages.
 fn plan_of(session: &Session, save: &Save) -> Result<Plan, StoreError> {
     let positions = positions(session);
-    let plan_split_at = |split: usize| {
+    let grown = Branches::of(&session.messages, &positions);
+    type MakePlan = fn(Indexed<'_>, &Save, &mut dyn FnMut() -> String) -> Result<Plan, StoreError>;
+    let plan_split_at = |split: usize, make_plan: MakePlan| {
         let mut count = session.messages.len();
         let mut new_id = || {
             count += 1;
@@ -52,12 +58,14 @@ fn plan_of(session: &Session, save: &Save) -> Result<Plan, StoreError> {
         };
         let (kept, added) = session.messages.split_at(split);
         let session = Session { messages: kept.to_vec(), ..session.clone() };
-        plan(Indexed { session: &session, added, positions: &positions }, save, &mut new_id)
+        make_plan(Indexed { session: &session, added, positions: &positions, grown: &grown }, save, &mut new_id)
     };
-    let whole = plan_split_at(session.messages.len());
+    let whole = plan_split_at(session.messages.len(), plan);
     for split in [0, session.messages.len() / 2] {
-        assert_eq!(format!("{:?}", plan_split_at(split)), format!("{whole:?}"));
+        assert_eq!(format!("{:?}", plan_split_at(split, plan)), format!("{whole:?}"));
     }
+    let before = plan_split_at(session.messages.len(), before::plan);
+    assert_eq!(format!("{whole:?}"), format!("{before:?}"), "{save:?}\non {session:?}");
     whole
 }
 
@@ -328,6 +336,67 @@ fn any_save() -> impl Strategy<Value = Save> {
     )
 }
 
+/// Any session that a file may hold: a message may follow any other one, also one that stands behind it, one that is not there, or
+/// none, and be hidden.
+fn any_session() -> impl Strategy<Value = Session> {
+    let turn = (0..12_usize, prop::sample::select(vec!["a", "b", "c"]), prop::bool::weighted(0.3), any::<bool>());
+    let order = prop::bool::weighted(0.7);
+    (prop::collection::vec(turn, 0..12), order, prop::option::weighted(0.4, 0..12_usize)).prop_map(
+        |(messages, in_order, leaf)| {
+            let messages = messages.into_iter().enumerate().map(|(position, (parent, content, hidden, is_user))| {
+                let parent = if in_order { parent.min(position) } else { parent };
+                let parent = parent.checked_sub(1).map(|parent| format!("m{parent}"));
+                let role = if is_user { "user" } else { "assistant" };
+                let mut value = message(&format!("m{position}"), parent.as_deref(), role, content);
+                if hidden {
+                    value["metadata"] = json!({"hidden":true});
+                }
+                value
+            });
+            let mut session = session(messages.collect());
+            if let Some(leaf) = leaf {
+                session.metadata.insert("active_leaf".into(), json!(format!("m{leaf}")));
+            }
+            session
+        },
+    )
+}
+
+/// Whether some message follows itself, in which case it was by chance what a list without ids was taken to be.
+fn has_circle(session: &Session) -> bool {
+    let parents = crate::model::tree::parents(&session.messages);
+    (0..parents.len()).any(|position| {
+        let mut at = Some(position);
+        for _ in 0..=parents.len() {
+            at = at.and_then(|at| parents[at]);
+        }
+        at.is_some()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_save_does_what_it_did_when_all_was_worked_out_anew(
+        session in any_session(),
+        save in any_save(),
+        posted in prop::bool::weighted(0.4),
+    ) {
+        prop_assume!(!has_circle(&session));
+        let mut save = save;
+        if posted {
+            // An older client posts back what it was shown, and what was said since.
+            let shown = session.shown().into_iter().map(|message| {
+                MessageInput { id: None, parent_id: None, ..MessageInput::from(message.clone()) }
+            });
+            save.messages.iter_mut().for_each(|message| (message.id, message.parent_id) = (None, None));
+            save.messages.splice(0..0, shown);
+        }
+        let _ = plan_of(&session, &save);
+    }
+}
+
 proptest! {
     #[test]
     fn any_save_repeated_changes_nothing_and_none_removes_anything(saves in prop::collection::vec(any_save(), 1..6)) {
@@ -387,10 +456,11 @@ fn a_reply_does_not_call_back_whoever_looks_at_another_branch() {
     session.metadata.insert("active_leaf".into(), json!("other"));
     let reply: Message = serde_json::from_value(message("r", Some("u1"), "assistant", "late")).unwrap();
     let known = positions(&session);
-    let plan = plan_reply(Indexed { session: &session, added: &[], positions: &known }, &reply);
+    let grown = Branches::of(&session.messages, &known);
+    let plan = plan_reply(Indexed { session: &session, added: &[], positions: &known, grown: &grown }, &reply);
     assert!(plan.only_appends(), "the leaf stays");
     session.metadata.insert("active_leaf".into(), json!("a1"));
-    let plan = plan_reply(Indexed { session: &session, added: &[], positions: &known }, &reply);
+    let plan = plan_reply(Indexed { session: &session, added: &[], positions: &known, grown: &grown }, &reply);
     assert_eq!(plan.metadata.map(|metadata| metadata.contains_key("active_leaf")), Some(false));
 }
 
