@@ -1,16 +1,19 @@
 //! The server: one readable table of routes, the security layers around it, static files and shutdown.
 
 mod assistant;
+pub mod compression;
 pub mod config;
+pub mod connections;
 pub mod errors;
 pub mod json;
+pub mod pages;
 pub mod routes;
 pub mod security;
 pub mod state;
 
 use crate::app::{App, shell};
 use crate::store::{FileStore, SessionStore, StoreError, StoreOptions};
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
@@ -32,7 +35,7 @@ use tokio::net::TcpListener;
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// How long a session to which nobody saves is kept in memory, where there is room.
-const IDLE_TIME: Duration = Duration::from_secs(240);
+const IDLE_TIME: Duration = Duration::from_secs(40);
 
 /// The name of the pages' script and style files.
 const OUTPUT_NAME: &str = "verbatim";
@@ -81,34 +84,27 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
     if recovered > 0 {
         tracing::info!(recovered, "kept what replies had when the server ended the last time");
     }
-    let app = router(state, BodyLimit(options.max_body_mib as usize * 1024 * 1024));
+    let app = router(state, BodyLimit::of_mib(options.max_body_mib));
+    let limit = connections::limit();
+    tracing::debug!(connections = limit, "as many connections as fit");
     println!("Verbatim is ready: http://{addr}");
 
-    let (stopped, mut stop) = tokio::sync::watch::channel(false);
-    let server = axum::serve(listener, app).with_graceful_shutdown({
-        let replies = replies.clone();
-        async move {
-            shutdown_signal().await;
-            tracing::info!("stopping: keeping what running replies have so far");
-            replies.shutdown().await;
-            assistant.close().await;
-            store.close().await;
-            // The receiver lives as long as `serve`.
-            stopped.send_replace(true);
-        }
-    });
-    let deadline = async {
-        // An error means that the sender is gone: the server has ended by itself.
-        if stop.wait_for(|stopped| *stopped).await.is_ok() {
-            tokio::time::sleep(DRAIN_TIME).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
+    let (stopped, stop) = tokio::sync::watch::channel(false);
+    let stopping = async {
+        shutdown_signal().await;
+        tracing::info!("stopping: keeping what running replies have so far");
+        replies.shutdown().await;
+        assistant.close().await;
+        store.close().await;
+        stopped.send_replace(true);
+        tokio::time::sleep(DRAIN_TIME).await;
     };
+    // The server ends before that where all answers have.
     tokio::select! {
-        ended = server => ended.map_err(|error| format!("The server stopped: {error}.")),
-        () = deadline => Ok(()),
+        () = connections::serve(listener, app, limit, stop) => {}
+        () = stopping => {}
     }
+    Ok(())
 }
 
 /// The table of routes.
@@ -128,16 +124,20 @@ pub fn router(state: AppState, limit: BodyLimit) -> Router {
             shell(state.leptos_options.clone()),
         )
         .route("/health", get(health))
-        .fallback(leptos_axum::file_and_error_handler_with_context::<AppState, _>(page_context, crate::app::shell));
-    Router::new()
+        .fallback(leptos_axum::file_and_error_handler_with_context::<AppState, _>(page_context, crate::app::shell))
+        .layer(from_fn(pages::to_the_end));
+    let app = Router::new()
         .merge(api)
         .route("/api/{*rest}", any(errors::unknown_api_address))
         .merge(pages)
         .layer(from_fn_with_state(HashedFiles(state.leptos_options.hash_files), cache_policy))
+        // What extractors take by default is less than our own limit, which is kept where bodies are read.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(limit, security::bounded_body))
         .layer(from_fn(errors::uniform_errors))
-        .layer(from_fn(security::guard))
-        .with_state(state)
+        .with_state(state);
+    // Around the table, not in it: what asks for no path of ours is refused before a route is looked for.
+    Router::new().fallback_service(app).layer(compression::layer()).layer(from_fn(security::guard))
 }
 
 /// What server functions and pages find in their context; a page gets its policy with its nonce.

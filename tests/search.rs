@@ -32,7 +32,7 @@ struct Scanned {
 
 /// The same rules as the search's, written a second time: folds a whole text at once.
 fn fold(text: &str) -> String {
-    let visible = |c: &char| !matches!(*c, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2064}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}');
+    let visible = |c: &char| !matches!(*c, '\u{AD}' | '\u{34F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}');
     let accent = |c: &char| matches!(*c, '\u{300}'..='\u{36F}' | '\u{591}'..='\u{5C7}' | '\u{640}' | '\u{64B}'..='\u{65F}' | '\u{670}');
     let words: Vec<&str> =
         text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
@@ -47,6 +47,10 @@ fn fold(text: &str) -> String {
         .replace(['đ', 'ð'], "d")
         .replace('ı', "i")
         .replace('ς', "σ")
+        .replace(['\u{2018}', '\u{2019}', '\u{201A}', '\u{201B}', '\u{2BB}', '\u{2BC}'], "'")
+        .replace(['\u{201C}', '\u{201D}', '\u{201E}', '\u{201F}'], "\"")
+        .replace(['\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2212}'], "-")
+        .replace('\u{2044}', "/")
 }
 
 /// Whether a character is part of a word that spaces or marks end. The corpus holds no other scripts than these.
@@ -552,6 +556,42 @@ async fn pinned_sessions_come_first_and_archived_ones_only_when_asked_for() {
     assert!(store.agree(Duration::from_secs(60)));
     assert_eq!(names("is:trashed").await, [""; 0]);
     assert_eq!(names("").await, ["three"]);
+}
+
+#[tokio::test]
+async fn what_keyboards_do_not_have_is_found_by_what_they_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    for (name, said, tag) in [
+        ("half", "das ﾊﾟｽﾜｰﾄﾞ hier", "to\u{2011}do"),
+        ("whole", "das パスワード dort", "to-do"),
+        ("curly", "it’s a co\u{2011}op", "ｶﾞ"),
+        ("plain", "it's a co-op", "ガ"),
+        ("soft", "Donau\u{AD}dampf\u{200B}schiff", "a\u{AD}b"),
+        ("hard", "Donaudampfschiff", "ab"),
+    ] {
+        let new = NewSession {
+            session_id: name.parse().unwrap(),
+            user_name: "User".into(),
+            started_at: now(),
+            metadata: Object::new(),
+        };
+        store.create(new).await.unwrap();
+        let said = json!([{"id": "m", "role": "user", "content": said}]);
+        store.save(&name.parse().unwrap(), save(said, json!({"tags": [tag]}))).await.unwrap();
+    }
+    for (queries, wanted) in [
+        (vec!["パスワード", "ﾊﾟｽﾜｰﾄﾞ", "\"ﾊﾟｽﾜｰﾄﾞ\"", "tag:to-do", "tag:\"to\u{2010}do\""], ["half", "whole"]),
+        (vec!["it’s", "\"it's a co\u{2010}op\"", "“it’s a”", "co-op", "tag:ガ", "tag:ｶﾞ"], ["curly", "plain"]),
+        (vec!["donaudampfschiff", "\"donaudampf\u{AD}schiff\"", "dampfschiff", "tag:\"ab\""], ["hard", "soft"]),
+    ] {
+        for query in queries {
+            let mut found: Vec<String> =
+                ids(&store.list(&request(query)).await.unwrap()).iter().map(SessionId::to_string).collect();
+            found.sort();
+            assert_eq!(found, wanted, "{query}");
+        }
+    }
 }
 
 /// Asks until an answer is as wanted: what other programs do is noticed within seconds.

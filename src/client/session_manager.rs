@@ -124,6 +124,8 @@ struct Inner {
     revision: Option<u64>,
     /// Ids of turns that are not known to be on the server's disk.
     dirty: Vec<String>,
+    /// Ids of turns that the server refuses as too large, and of those that follow them.
+    too_large: HashSet<String>,
     /// Ids of turns that began here and that nothing that was loaded has held yet.
     own: Vec<String>,
     /// How many turns come before the first one on the page.

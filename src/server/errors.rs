@@ -2,6 +2,7 @@
 
 use super::security::is_api;
 use crate::error::{AppError, ErrorCode};
+use crate::model::session::first_characters;
 use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::Request;
@@ -26,12 +27,16 @@ impl IntoResponse for AppError {
     }
 }
 
+/// How much of an address stands in the log.
+const MAX_PATH_CHARACTERS: usize = 200;
+
 /// Gives every failed answer of the API its status and the documented body, and the log a line with the request's id.
 pub async fn uniform_errors(request: Request, next: Next) -> Response {
     static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
     let request_id = format!("{:x}", NEXT_REQUEST.fetch_add(1, Ordering::Relaxed));
     let is_api = is_api(request.uri());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), request.uri().path());
+    let path = first_characters(path, MAX_PATH_CHARACTERS).to_owned();
     let span = tracing::info_span!("request", id = %request_id, %method, %path);
     let response = {
         use tracing::Instrument;

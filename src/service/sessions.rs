@@ -272,7 +272,7 @@ fn check_metadata(metadata: &Object) -> Result<(), AppError> {
 
 fn checked_utc_offset(minutes: Option<i32>) -> Result<i32, AppError> {
     let minutes = minutes.unwrap_or(0);
-    if minutes.abs() > MAX_UTC_OFFSET_MINUTES {
+    if !(-MAX_UTC_OFFSET_MINUTES..=MAX_UTC_OFFSET_MINUTES).contains(&minutes) {
         return Err(AppError::invalid("The field `utc_offset_minutes` must be from -840 to 840."));
     }
     Ok(minutes)

@@ -1,6 +1,7 @@
 //! What a search sees of a text. Pure.
 //!
-//! Texts are folded: letter case, accents and the width of signs do not count, runs of white space are one space. A folded text is
+//! Texts are folded: letter case, accents, the width of signs, the kind of quotation marks and hyphens, and signs that are not seen do
+//! not count, runs of white space are one space. A folded text is
 //! cut into tokens of at most four characters, which the index keeps for each message. They narrow a search down to candidates;
 //! whether a candidate is a hit is decided on its text, by [`Needle::find`], so that tokens can never make a search wrong, only slow.
 
@@ -13,8 +14,8 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::LazyLock;
-use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{canonical_combining_class, decompose_compatible};
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// How many characters a snippet has, about.
 const SNIPPET_CHARACTERS: usize = 160;
@@ -190,16 +191,13 @@ fn plain_run(bytes: &[u8]) -> usize {
 /// What a common character is folded to where no mark follows.
 fn folded_alone(c: char) -> Option<char> {
     match c {
-        // Japanese syllables, Chinese and Korean signs stay as they are.
-        '\u{3041}'..='\u{3096}' | '\u{30A1}'..='\u{30FA}' | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' => {
-            Some(c)
-        }
-        '\u{AC00}'..='\u{D7A3}' => Some(c),
+        // Chinese and Korean signs stay as they are.
+        '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7A3}' => Some(c),
         _ => FOLDED_ALONE.get(c as usize).copied().flatten(),
     }
 }
 
-/// Latin, Greek and Cyrillic letters, which are looked up much faster than they are taken apart.
+/// Most letters of alphabets, marks and Japanese syllables, which are looked up much faster than they are taken apart.
 static FOLDED_ALONE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
     let alone = |c: char| {
         let mut folded = Vec::new();
@@ -209,30 +207,47 @@ static FOLDED_ALONE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
             _ => None,
         }
     };
-    ('\0'..'\u{530}').map(alone).collect()
+    ('\0'..'\u{3100}').map(alone).collect()
 });
 
-/// Whether a character belongs to the one before it.
+/// Whether a character belongs to the one before it: a mark, a part of a sign that may also be written as one, or nothing that is
+/// seen.
 fn is_joined(c: char) -> bool {
-    // Korean syllables may be written in parts; three Tibetan vowels are two marks in one.
-    let is_part = matches!(c, '\u{1160}'..='\u{11FF}' | '\u{F73}' | '\u{F75}' | '\u{F81}');
-    !is_surely_alone(c) && (canonical_combining_class(c) != 0 || is_ignored(c) || is_part)
+    if is_surely_alone(c) {
+        return false;
+    }
+    // Korean syllables may be written in parts, half-width Japanese ones with a voicing mark of their own; three Tibetan vowels are
+    // two marks in one.
+    let is_part = matches!(c, '\u{1160}'..='\u{11FF}' | '\u{FF9E}' | '\u{FF9F}' | '\u{F73}' | '\u{F75}' | '\u{F81}');
+    is_part
+        || canonical_combining_class(c) != 0
+        || is_ignored(c)
+        // Vowels of Indian scripts that make one sign with the vowel before them.
+        || is_nfc_quick(std::iter::once(c)) == IsNormalized::Maybe
 }
 
 /// Common characters that never belong to the one before them, of which this need not be looked up.
 fn is_surely_alone(c: char) -> bool {
     matches!(c, '\0'..='\u{AC}' | '\u{AE}'..='\u{2FF}' | '\u{370}'..='\u{482}' | '\u{2010}'..='\u{2029}')
-        || matches!(c, '\u{3041}'..='\u{3098}' | '\u{30A0}'..='\u{A66E}' | '\u{AC00}'..='\u{D7A3}')
+        || matches!(c, '\u{3041}'..='\u{3098}' | '\u{30A0}'..='\u{3163}' | '\u{3165}'..='\u{A66E}' | '\u{AC00}'..='\u{D7A3}')
 }
 
-/// Characters that are not seen: variation selectors, joiners, soft hyphens, marks of direction.
+/// Characters that are not seen: what Unicode calls ignorable by default. Soft hyphens, joiners, variation selectors, marks of
+/// direction, fillers.
 fn is_ignored(c: char) -> bool {
-    matches!(c, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2064}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}')
+    matches!(
+        c,
+        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+    ) || matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}')
+        || matches!(c, '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFF8}')
+        || matches!(c, '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// Accents and points that do not count: Latin, Greek and Cyrillic ones, Hebrew points, Arabic vowels and lengthening.
+/// Accents and points that do not count: Latin, Greek and Cyrillic ones, Hebrew points, Arabic vowels and lengthening, and those that
+/// enclose.
 fn is_accent(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36F}' | '\u{591}'..='\u{5C7}' | '\u{640}' | '\u{64B}'..='\u{65F}' | '\u{670}')
+        || matches!(c, '\u{1AB0}'..='\u{1AFF}' | '\u{1DC0}'..='\u{1DFF}' | '\u{20D0}'..='\u{20FF}' | '\u{FE20}'..='\u{FE2F}')
 }
 
 /// A Korean letter that stands by itself, of full width. Taken apart, it would become part of a syllable.
@@ -252,7 +267,13 @@ fn korean_letter(c: char) -> Option<char> {
 /// Folds a character with the marks that follow it.
 fn fold_cluster(cluster: &str, emit: &mut impl FnMut(char)) {
     let mut parts = String::new();
-    for c in cluster.chars().filter(|c| !is_ignored(*c)) {
+    let seen = || cluster.chars().filter(|c| !is_ignored(*c));
+    let is_on_sign = seen().next().is_some_and(|first| canonical_combining_class(first) == 0);
+    for (position, c) in seen().enumerate() {
+        // What stands on a sign that is folded to nothing goes with it, else it would belong to another sign when folded again.
+        if position > 0 && is_on_sign && parts.is_empty() {
+            return;
+        }
         if let Some(letter) = korean_letter(c) {
             parts.push(letter);
             continue;
@@ -279,6 +300,11 @@ fn fold_cluster(cluster: &str, emit: &mut impl FnMut(char)) {
             'đ' | 'ð' => emit('d'),
             'ı' => emit('i'),
             'ς' => emit('σ'),
+            // What is typed on keyboards that do not have these.
+            '\u{2018}'..='\u{201B}' | '\u{2BB}' | '\u{2BC}' => emit('\''),
+            '\u{201C}'..='\u{201F}' => emit('"'),
+            '\u{2010}'..='\u{2013}' | '\u{2212}' => emit('-'),
+            '\u{2044}' => emit('/'),
             c => emit(c),
         }
     }
@@ -644,6 +670,9 @@ mod tests {
         excerpt("m", text, &fold(text), &needles.iter().collect::<Vec<_>>())
     }
 
+    /// Texts in which signs become several, several become one, and some become none.
+    const ODD: &str = "[aB'’\\-\u{2011}\u{AD}\u{200B}ﬁﬃßæ½…ﾊｶ\u{FF9E}\u{FF9F}パか\u{3099}\u{309A}\u{301}\u{640}كت\u{651}각\u{1100}\u{1161}\u{11A8}ㅋ\u{9C7}\u{9BE} \n]{0,30}";
+
     fn finds(text: &str, term: &str) -> bool {
         needle(term).find(&fold(text)).is_some()
     }
@@ -674,6 +703,86 @@ mod tests {
     }
 
     #[test]
+    fn what_keyboards_do_not_have_is_found_by_what_they_have() {
+        for (text, folded) in [
+            ("ﾊﾟｽﾜｰﾄﾞ ｶﾞｷﾞ ｳﾞｧ ｱﾞ", "パスワード ガギ ヴァ ア\u{3099}"),
+            ("don’t ‘so’ okinaʻs ʼn \u{149}", "don't 'so' okina's 'n 'n"),
+            ("co\u{2010}op co\u{2011}op 1\u{2012}2 3–4 \u{2212}5 －6", "co-op co-op 1-2 3-4 -5 -6"),
+            ("„so“ “so” ‟so", "\"so\" \"so\" \"so"),
+            (
+                "soft\u{AD}hyphen zero\u{200B}width no\u{2060}break \u{FEFF}mark ab\u{E0020}c",
+                "softhyphen zerowidth nobreak mark abc",
+            ),
+            ("a\u{200D}b a\u{34F}b a\u{61C}b a\u{180E}b a\u{3164}b a\u{FFA0}b a\u{115F}b", "ab ab ab ab ab ab ab"),
+            ("x \u{200B} y\u{AD} z", "x y z"),
+            ("ﬁne oﬃce ﬅ ĳs ﬓ", "fine office st ijs \u{574}\u{576}"),
+            ("كـــتاب مـَرحبا", "كتاب مرحبا"),
+            ("½ ² ① ㎏ ℌ ｢x｣ … ™", "1/2 2 1 kg h 「x」 ... tm"),
+            ("1\u{FE0F}\u{20E3} e\u{20DD} o\u{1DC4}", "1 e o"),
+            ("ক\u{9C7}\u{9BE} ক\u{9CB} க\u{BC6}\u{BBE}", "ক\u{9CB} ক\u{9CB} க\u{BCA}"),
+        ] {
+            assert_eq!(fold(text), folded, "{text:?}");
+        }
+        // What only looks the same is another word.
+        for (one, other) in [("раураl", "paypal"), ("ΑΒΓ", "abγ"), ("1O", "10"), ("—", "-"), ("一", "-"), ("ー", "-")]
+        {
+            assert_ne!(fold(one), fold(other), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn both_ways_of_writing_find_each_other() {
+        for (text, term) in [
+            ("Das ﾊﾟｽﾜｰﾄﾞ ist neu", "パスワード"),
+            ("Das パスワード ist neu", "ﾊﾟｽﾜｰﾄﾞ"),
+            ("it’s over", "it's"),
+            ("it's over", "\"it’s over\""),
+            ("a co\u{2011}operative", "co-operative"),
+            ("a co-operative", "\"co\u{2010}operative\""),
+            ("Donau\u{AD}dampf\u{AD}schiff", "donaudampfschiff"),
+            ("Donaudampfschiff", "\"donau\u{200B}dampfschiff\""),
+            ("the oﬃce", "\"office\""),
+            ("the office", "oﬃce"),
+            ("مرحـــبا بك", "مرحبا"),
+            ("say „yes“ now", "\u{201C}yes"),
+        ] {
+            assert!(finds(text, term), "{term} in {text}");
+        }
+        // What is not seen ends no word.
+        assert!(!finds("Donau\u{AD}dampf", "\"dampf\"") && !finds("Donau\u{200B}dampf", "da"));
+    }
+
+    #[test]
+    fn hits_of_folded_signs_cover_the_signs_as_written() {
+        for (text, term, marked) in [
+            ("ein ﾊﾟｽﾜｰﾄﾞ!", "パスワード", "ﾊﾟｽﾜｰﾄﾞ"),
+            ("ein ﾊﾟｽﾜｰﾄﾞ!", "パ", "ﾊﾟ"),
+            ("Ein Pass\u{AD}wort!", "passwort", "Pass\u{AD}wort"),
+            ("Ein Pass\u{AD}wort!", "pass", "Pass\u{AD}"),
+            ("\u{FEFF}pass it", "pass", "pass"),
+            ("an oﬃce block", "office", "oﬃce"),
+            ("an oﬃce block", "fic", "ﬃc"),
+            ("it’s … so", "it's ...", "it’s …"),
+            ("كـــتاب", "كتاب", "كـــتاب"),
+            ("put ½ in", "1/2", "½"),
+            ("co\u{2011}op", "co-op", "co\u{2011}op"),
+        ] {
+            let found = cut_out(text, &[needle(term)]).unwrap();
+            let (from, to) = found.ranges[0];
+            let range: String = found.snippet.chars().skip(from).take(to - from).collect();
+            assert_eq!((range.as_str(), found.ranges.len()), (marked, 1), "{term} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_unicode_calls_the_same_is_folded_to_the_same() {
+        for c in ('\0'..=char::MAX).filter(|c| !c.is_whitespace()) {
+            let taken_apart: String = c.nfd().collect();
+            assert_eq!(fold(&taken_apart), fold(c.encode_utf8(&mut [0; 4])), "{c:?}");
+        }
+    }
+
+    #[test]
     fn every_character_is_folded_once_and_for_all() {
         for c in '\0'..=char::MAX {
             let folded = fold(c.encode_utf8(&mut [0; 4]));
@@ -685,7 +794,7 @@ mod tests {
     fn what_is_surely_alone_is_never_joined() {
         let alone = ('\0'..=char::MAX).filter(|c| is_surely_alone(*c));
         for c in alone {
-            let is_part = matches!(c, '\u{1160}'..='\u{11FF}');
+            let is_part = is_nfc_quick(std::iter::once(c)) == IsNormalized::Maybe;
             assert!(canonical_combining_class(c) == 0 && !is_ignored(c) && !is_part, "{c:?}");
         }
     }
@@ -793,9 +902,48 @@ mod tests {
         }
 
         #[test]
-        fn folding_twice_changes_nothing(text in "\\PC{0,30}") {
+        fn folding_twice_changes_nothing(text in prop_oneof!["\\PC{0,30}", ODD]) {
             let folded = fold(&text);
             prop_assert_eq!(fold(&folded), folded);
+        }
+
+        #[test]
+        fn the_form_of_a_text_does_not_count(text in prop_oneof!["\\PC{0,30}", ODD]) {
+            let folded = fold(&text);
+            prop_assert_eq!(fold(&text.nfd().collect::<String>()), folded.clone());
+            prop_assert_eq!(fold(&text.nfc().collect::<String>()), folded);
+        }
+
+        #[test]
+        fn what_is_not_seen_changes_nothing(
+            text in prop_oneof!["\\PC{0,30}", ODD],
+            unseen in "[\u{AD}\u{34F}\u{200B}\u{200D}\u{2060}\u{FE0F}\u{FEFF}\u{3164}\u{FFA0}\u{115F}]{1,2}",
+            at in 0..30_usize,
+        ) {
+            let byte = text.char_indices().nth(at).map_or(text.len(), |(byte, _)| byte);
+            let with = format!("{}{unseen}{}", &text[..byte], &text[byte..]);
+            prop_assert_eq!(fold(&with), fold(&text));
+        }
+
+        /// What is marked in a snippet holds what was looked for, and no less would do.
+        #[test]
+        fn marks_hold_what_was_looked_for(text in ODD, (from, length) in (0..30_usize, 1..5_usize)) {
+            let piece: String = fold(&text).chars().skip(from).take(length).collect();
+            if let Some(needle) = Needle::new(&Term { text: piece, is_phrase: false })
+                && let Some(found) = cut_out(&text, std::slice::from_ref(&needle))
+            {
+                prop_assert!(!found.ranges.is_empty());
+                for (from, to) in found.ranges {
+                    let marked: String = found.snippet.chars().skip(from).take(to - from).collect();
+                    prop_assert!(fold(&marked).contains(&needle.folded), "{:?} in {:?}", needle.folded, marked);
+                    // Hits side by side are marked as one.
+                    if occurrences(&fold(&marked), &needle.folded).count() == 1 {
+                        let less = marked[..back(&marked, marked.len(), 1)].trim_end_matches(is_joined);
+                        let is_mark = marked.ends_with(is_joined);
+                        prop_assert!(is_mark || !fold(less).contains(&needle.folded), "{needle:?} in {marked:?}");
+                    }
+                }
+            }
         }
 
         #[test]

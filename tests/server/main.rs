@@ -1,8 +1,12 @@
 //! The server through its real router, on a real data directory, and as a process of its own.
 
 mod api;
+mod compression;
+mod connections;
 mod crash;
 mod depth;
+mod hostile;
+mod limits;
 mod odd;
 mod program;
 mod replies;

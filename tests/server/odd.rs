@@ -223,7 +223,7 @@ async fn a_file_that_claims_to_be_huge_holds_up_nothing() {
         assert!(Instant::now() < deadline, "{health}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak: u64 = peak.trim().trim_end_matches(" kB").trim().parse().unwrap();
     assert!(peak < 400 * 1024, "{peak} kB");

@@ -25,7 +25,7 @@ impl Program {
         Self::run_with_log(command, Stdio::null())
     }
 
-    /// The same with a place for its log.
+    /// As [`Program::run`]; `log` takes what the program writes into its log.
     pub fn run_with_log(mut command: Command, log: impl Into<Stdio>) -> Self {
         command.args(["--addr", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
@@ -36,7 +36,13 @@ impl Program {
         Self { child, address }
     }
 
-    pub fn pid(&self) -> u32 {
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 

@@ -45,7 +45,7 @@ impl TestApp {
         let options = CommandLine::parse_from(["verbatim"]).serve;
         let leptos = LeptosOptions::builder().output_name("verbatim").site_root("no-site").build();
         let state = AppState::new(store, assistant, leptos, &options);
-        let router = server::router(state, BodyLimit(BODY_LIMIT));
+        let router = server::router(state, BodyLimit::of_bytes(BODY_LIMIT));
         Self { router, _data: data }
     }
 

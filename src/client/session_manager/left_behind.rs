@@ -3,10 +3,11 @@
 
 use super::SessionManager;
 use crate::api;
+use crate::client::batches;
 use crate::client::journal;
 use crate::client::reply_stream::ReplyRequest;
 use crate::client::save_state::Trouble;
-use crate::error::AppError;
+use crate::error::{AppError, ErrorCode};
 use crate::model::message::{Message, MessageInput};
 use crate::model::session::SessionId;
 use leptos::prelude::*;
@@ -106,11 +107,22 @@ impl SessionManager {
         if left.is_empty() && changes.is_empty() {
             return Ok(());
         }
-        let ids: Vec<String> = left.iter().map(|message| message.id.clone()).collect();
         let messages = left.into_iter().map(MessageInput::from).chain(changes.touched.values().cloned()).collect();
         let metadata = (!changes.patch.is_empty()).then(|| changes.patch.clone());
-        api::sessions::save(session_id.clone(), messages, None, metadata, None).await?;
-        ids.iter().for_each(|id| journal::forget(Some(session_id), id));
+        let outcome = batches::save(messages, metadata, None, |messages, metadata, base| {
+            api::sessions::save(session_id.clone(), messages, None, metadata, base)
+        })
+        .await;
+        outcome.saved.iter().for_each(|id| journal::forget(Some(session_id), id));
+        if let Some(error) = outcome.error {
+            return Err(error);
+        }
+        if !outcome.too_large.is_empty() {
+            return Err(AppError::new(
+                ErrorCode::BodyTooLarge,
+                "Something that was left behind is larger than the server takes.",
+            ));
+        }
         self.inner.update_value(|inner| {
             // Meanwhile the session may have been in hand, and have been left with other changes.
             if inner.left.get(session_id) == Some(&changes) {

@@ -209,7 +209,12 @@ impl SessionManager {
                         self.kept_with_request(id.clone());
                         self.tell_of_change();
                     }
-                    (_, ReplyRequest::Answer { .. }) => self.save_state.set(SaveState::Failed),
+                    (code, ReplyRequest::Answer { id, .. }) => {
+                        if code == ErrorCode::BodyTooLarge {
+                            self.note_too_large(std::slice::from_ref(id));
+                        }
+                        self.save_state.set(SaveState::Failed);
+                    }
                     _ => {}
                 }
                 self.notice.set(Some(Notice { text: error.message, remedy: parent.map(Remedy::TryAgain) }));

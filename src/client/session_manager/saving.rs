@@ -3,6 +3,7 @@
 use super::{Notice, SessionManager};
 use crate::api;
 use crate::browser;
+use crate::client::batches;
 use crate::client::journal;
 use crate::client::save_state::{SaveState, Trouble};
 use crate::error::{AppError, ErrorCode};
@@ -74,7 +75,7 @@ impl SessionManager {
         let mut base = None;
         self.inner.update_value(|inner| {
             if !inner.saving {
-                dirty = inner.dirty.clone();
+                dirty = inner.dirty.iter().filter(|id| !inner.too_large.contains(*id)).cloned().collect();
                 changes = inner.changes.clone();
                 base = inner.revision;
                 inner.saving = !(dirty.is_empty() && changes.is_empty());
@@ -88,30 +89,57 @@ impl SessionManager {
         }
         let messages = self.inputs(&dirty, &changes.touched);
         let metadata = (!changes.patch.is_empty()).then(|| changes.patch.clone());
-        let answer = api::sessions::save(session_id, messages, None, metadata, base).await;
+        let outcome = batches::save(messages, metadata, base, |messages, metadata, base| {
+            api::sessions::save(session_id.clone(), messages, None, metadata, base)
+        })
+        .await;
         if self.visit() != visit {
             return;
         }
         self.inner.update_value(|inner| inner.saving = false);
-        match answer {
-            Ok(answer) => {
-                // Whether others saved in between is told only to who says what was known.
-                let is_all_known = base.is_some() && !answer.merged;
-                self.inner.update_value(|inner| {
-                    inner.revision = is_all_known.then_some(answer.revision);
-                    inner.changes.remove(&changes);
-                });
-                self.mark_saved(&dirty);
-                self.tell_others();
-                if self.has_changes() {
-                    self.save_soon();
-                }
-                if !is_all_known {
-                    self.catch_up();
-                }
-            }
-            Err(error) => self.not_saved(&error),
+        dirty.retain(|id| outcome.saved.contains(id));
+        changes.touched.retain(|id, _| outcome.saved.contains(id));
+        if outcome.error.is_some() {
+            changes.patch.clear();
         }
+        let is_new = self.note_too_large(&outcome.too_large);
+        if let Some(answer) = outcome.answer {
+            // Whether others saved in between is told only to who says what was known.
+            let is_all_known = base.is_some() && !answer.merged;
+            self.inner.update_value(|inner| {
+                inner.revision = is_all_known.then_some(answer.revision);
+                inner.changes.remove(&changes);
+            });
+            self.mark_saved(&dirty);
+            self.tell_others();
+            if self.has_changes() && outcome.error.is_none() {
+                self.save_soon();
+            }
+            if !is_all_known {
+                self.catch_up();
+            }
+        }
+        if let Some(error) = outcome.error {
+            self.not_saved(&error);
+        } else if self.inner.with_value(|inner| !inner.too_large.is_empty()) {
+            self.save_state.set(SaveState::Failed);
+            if is_new {
+                let text = "Something here is larger than the server takes at once. It is not saved, nor is what follows it; all \
+                            else is. Keep a copy of it, send it in parts, or start the server with a larger --max-body-mib and \
+                            load this page again.";
+                self.notice.set(Some(Notice { text: text.to_owned(), remedy: None }));
+            }
+        }
+    }
+
+    /// Takes note of turns that need not be sent again: the server does not take them. Whether one of them was not known.
+    pub(super) fn note_too_large(&self, ids: &[String]) -> bool {
+        let is_new = self.inner.try_update_value(|inner| {
+            let before = inner.too_large.len();
+            inner.too_large.extend(ids.iter().cloned());
+            inner.too_large.len() > before
+        });
+        is_new == Some(true)
     }
 
     pub(super) fn save_soon(self) {
@@ -164,6 +192,10 @@ impl SessionManager {
     pub(super) fn mark_saved(&self, ids: &[String]) {
         let all = self.inner.try_update_value(|inner| {
             inner.dirty.retain(|id| !ids.contains(id));
+            if ids.iter().any(|id| inner.too_large.contains(id)) {
+                // The server takes more than before.
+                inner.too_large.clear();
+            }
             inner.dirty.is_empty() && inner.changes.is_empty()
         });
         self.session_id.with_untracked(|session_id| ids.iter().for_each(|id| journal::forget(session_id.as_ref(), id)));
