@@ -101,6 +101,8 @@ pub enum Event {
     Text(String),
     /// A piece of reasoning.
     Reasoning(String),
+    /// All text so far (since the request) was reasoning: the model said only now where its thoughts end.
+    TextWasReasoning,
     /// A complete tool call. The caller runs the tool and asks again, with the call and its result as further turns.
     ToolCall(ToolCall),
     /// What the model counted; `usage` of the OpenAI protocol.

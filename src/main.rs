@@ -51,6 +51,7 @@ fn start_log() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        .fmt_fields(server::log::fields())
         .init();
 }
 

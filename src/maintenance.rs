@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use verbatim::model::foreign::one_line;
 use verbatim::server::config::{DataOptions, bytes_of_mib};
 use verbatim::store::doctor::{self, Doctor, FindingState};
 use verbatim::store::{StoreError, StoreOptions};
@@ -11,6 +12,9 @@ const WELL: u8 = 0;
 const REPAIRED: u8 = 1;
 const REMAINS: u8 = 2;
 const FAILED: u8 = 3;
+
+/// How many characters of a file's name, and of what is said of it, are written.
+const LINE_CHARACTERS: usize = 4_000;
 
 /// Checks a data directory, and repairs it unless it is only to be looked at.
 pub fn doctor(options: &DataOptions, may_write: bool) -> ExitCode {
@@ -23,7 +27,9 @@ pub fn doctor(options: &DataOptions, may_write: bool) -> ExitCode {
             (FindingState::Remains, _) => ("remains", REMAINS),
         };
         status = status.max(worse);
-        println!("{word}: {}: {}", finding.file.display(), finding.what);
+        // A file's name may hold anything, also what acts on a terminal.
+        let file = one_line(&finding.file.display().to_string(), LINE_CHARACTERS);
+        println!("{word}: {file}: {}", one_line(&finding.what, LINE_CHARACTERS));
     };
     let checked = Doctor::new(&options.data_dir, store_options(options), may_write, &mut report).and_then(Doctor::run);
     match checked {

@@ -1,6 +1,8 @@
 //! What is said and kept. Pure: no clock, no randomness, no input or output, so that the browser and the server can never
 //! differ on what a session is.
 
+pub mod ending;
+pub mod foreign;
 pub mod json;
 pub mod message;
 pub mod parts;

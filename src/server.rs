@@ -6,6 +6,7 @@ pub mod config;
 pub mod connections;
 pub mod errors;
 pub mod json;
+pub mod log;
 pub mod pages;
 pub mod routes;
 pub mod security;

@@ -23,6 +23,8 @@ export const MODEL = "facts-1";
 export class FakeOpenAi {
   /** Every completion request so far, oldest first. */
   readonly requests: CompletionRequest[] = [];
+  /** Bodies that the next completions are answered with, byte for byte. */
+  readonly bodies: string[] = [];
   private readonly server = http.createServer((request, response) => {
     this.answer(request, response).catch((error) => response.destroy(error));
   });
@@ -58,6 +60,12 @@ export class FakeOpenAi {
     for await (const chunk of request) body += chunk;
     const completion = JSON.parse(body) as CompletionRequest;
     this.requests.push(completion);
+    const told = this.bodies.shift();
+    if (told !== undefined) {
+      response.setHeader("content-type", "text/event-stream");
+      response.end(told);
+      return;
+    }
     const pieces = facts(completion.messages).split(/(?<= )/);
     const head = { id: "chatcmpl-1", created: 0, model: MODEL };
 

@@ -1,7 +1,7 @@
 //! Finds a model server on this machine by itself.
 
-use super::openai::listing::Listing;
-use super::openai::{Endpoint, OpenAi, OpenAiOptions, read_at_most};
+use super::openai::listing::{Listing, without_mark};
+use super::openai::{Endpoint, OpenAi, OpenAiOptions, read_up_to};
 use super::{Assistant, AssistantError, AssistantErrorCode, Event, Ready, Request};
 use async_trait::async_trait;
 use futures::future;
@@ -53,7 +53,7 @@ struct State {
     none_at: Option<Instant>,
 }
 
-/// The largest listing of models that is read while searching, in bytes.
+/// How much of a listing of models is read while searching, in bytes.
 const MAX_LISTING_BYTES: usize = 4 << 20;
 
 impl Discover {
@@ -105,9 +105,9 @@ impl Discover {
         if !response.status().is_success() {
             return None;
         }
-        let body = read_at_most(response, MAX_LISTING_BYTES).await.ok()?;
-        // Any web server may answer here; only an object with its models under `data` is a model server.
-        if body.trim_ascii_start().first() != Some(&b'{') {
+        let body = read_up_to(response, MAX_LISTING_BYTES).await.ok()?;
+        // Any web server may answer here; only an object with its models is a model server.
+        if without_mark(&body).trim_ascii_start().first() != Some(&b'{') {
             return None;
         }
         Listing::parse(&body)?.first()?;

@@ -8,6 +8,7 @@ mod process;
 mod tests;
 mod weights;
 
+use super::openai::listing::shown_name;
 use super::{Assistant, AssistantError, AssistantErrorCode, Event, Ready, Request, Turn};
 use crate::model::message::Modes;
 use crate::model::reply::Phase;
@@ -155,6 +156,7 @@ impl Assistant for Embedded {
         request: Request,
     ) -> Result<BoxStream<'static, Result<Event, AssistantError>>, AssistantError> {
         if let Some(model) = request.model.as_deref().filter(|model| !self.0.weights.is_named(model)) {
+            let model = shown_name(model);
             let message = format!(
                 "The model inside Verbatim is {}, and {model} was asked for. Choose that one, or start Verbatim with \
                  --openai-url URL for a server that has {model}.",

@@ -1,31 +1,38 @@
 //! Client for any endpoint that speaks the OpenAI chat protocol: Ollama, llama.cpp, LM Studio, vLLM, hosted ones.
 //!
-//! Written over reqwest and eventsource-stream: the stream type of async-openai has no fields for reasoning, so that
-//! its types would have to be written anew.
+//! Written over reqwest: the stream type of async-openai has no fields for reasoning, so that its types would have to be written
+//! anew, and servers differ in more than its types allow.
 
+mod body;
+mod calls;
+mod code;
+mod endpoint;
 mod failure;
+mod gather;
 pub(crate) mod listing;
+mod repair;
+mod request;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod think;
 
-use super::{Assistant, AssistantError, AssistantErrorCode, Event, Ready, Request, Turn};
+pub use endpoint::{Endpoint, InvalidEndpoint, Secret};
+
+use super::{Assistant, AssistantError, AssistantErrorCode, Event, Ready, Request};
 use async_trait::async_trait;
 use failure::Peer;
 use futures::stream::{self as streams, BoxStream, StreamExt};
 use listing::{Listing, Program};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{RequestBuilder, Response, Url};
-use serde_json::{Value, json};
+use request::Dialect;
+use reqwest::header::ACCEPT;
+use reqwest::{RequestBuilder, Response};
+use serde_json::Value;
+use std::collections::HashMap;
 use std::error::Error as _;
-use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use stream::Limits;
+use stream::{Limits, Reading};
 
 /// How long the answer to "which models are there" is believed of a server on this machine, where asking costs nothing.
 const LOCAL_STATUS_FRESH: Duration = Duration::from_secs(5);
@@ -36,115 +43,17 @@ const REMOTE_STATUS_FRESH: Duration = Duration::from_secs(60);
 /// How long a failure to ask is believed: long enough that many pages ask once, short enough that nobody waits for it.
 const FAILURE_FRESH: Duration = Duration::from_secs(1);
 
-/// The largest listing of models that is read, in bytes.
+/// How much of a listing of models is read, in bytes; what comes after that is not looked at.
 const MAX_LISTING_BYTES: usize = 8 << 20;
 
 /// The largest refusal that is read, in bytes.
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
 
-/// The address of an endpoint.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Endpoint(Url);
+/// How often a request is put in another way after a refusal.
+const MOST_WAYS: usize = 4;
 
-impl Endpoint {
-    /// The address of a service, `segments` being its path below the versioned base.
-    fn url(&self, segments: &[&str]) -> Url {
-        let mut url = self.0.clone();
-        // An HTTP address can always be a base, so that there always are segments.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(segments);
-        }
-        url
-    }
-
-    /// The address of a service beside the protocol, `segments` being its path below what stands before the version.
-    fn beside(&self, segments: &[&str]) -> Url {
-        let mut url = self.0.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().pop().extend(segments);
-        }
-        url
-    }
-
-    /// Whether it is on this machine.
-    fn is_local(&self) -> bool {
-        let host = self.0.host_str().unwrap_or_default();
-        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host == "localhost" || host.ends_with(".localhost") || ip.is_ok_and(|ip| ip.is_loopback())
-    }
-
-    /// `HOST:PORT`.
-    fn address(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
-        match self.0.port_or_known_default() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        }
-    }
-}
-
-/// Text that is no address of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidEndpoint;
-
-impl fmt::Display for InvalidEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the address of a model server looks like http://127.0.0.1:11434 or https://api.example.org/v1")
-    }
-}
-
-impl std::error::Error for InvalidEndpoint {}
-
-impl FromStr for Endpoint {
-    type Err = InvalidEndpoint;
-
-    /// Reads an address with or without its version (`/v1`) and with or without a slash at the end.
-    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
-        let mut url = Url::parse(text.trim()).map_err(|_| InvalidEndpoint)?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-            return Err(InvalidEndpoint);
-        }
-        url.set_fragment(None);
-        let has_version = url.path_segments().is_some_and(|mut segments| segments.any(is_version));
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty();
-            if !has_version {
-                path.push("v1");
-            }
-        }
-        Ok(Self(url))
-    }
-}
-
-/// Whether a part of a path names a version: `v1`, `v1beta`.
-fn is_version(segment: &str) -> bool {
-    segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the whole address: it may hold a password.
-        f.write_str(&self.address())
-    }
-}
-
-/// A text that is never shown and never logged.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a key; `None` where it is empty.
-    pub fn new(text: &str) -> Option<Self> {
-        let text = text.trim();
-        (!text.is_empty()).then(|| Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
+/// Of how many models it is remembered what the server does not take for them.
+const MOST_DIALECTS: usize = 256;
 
 /// What the client needs to know.
 #[derive(Clone, Debug)]
@@ -165,13 +74,15 @@ pub struct OpenAiOptions {
     pub status_timeout: Duration,
     /// How long their listing is believed.
     pub status_fresh: Duration,
-    /// The longest silence before the first piece of a reply: a model reads the conversation first, on a slow machine for
-    /// minutes.
+    /// The longest time from the request to the first words of a reply: a model reads the conversation first, on a slow machine
+    /// for minutes.
     pub first_timeout: Duration,
-    /// The longest silence between two pieces of a reply.
+    /// The longest time without words after that, whatever else comes.
     pub idle_timeout: Duration,
-    /// The largest event of a stream, in bytes.
-    pub max_event_bytes: usize,
+    /// The largest reply, in bytes.
+    pub max_reply_bytes: usize,
+    /// The most chunks of a reply, whatever they hold.
+    pub max_reply_chunks: usize,
 }
 
 impl OpenAiOptions {
@@ -189,33 +100,53 @@ impl OpenAiOptions {
             status_fresh,
             first_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(120),
-            max_event_bytes: 8 << 20,
+            max_reply_bytes: 8 << 20,
+            max_reply_chunks: 200_000,
+        }
+    }
+}
+
+impl OpenAiOptions {
+    fn limits(&self) -> Limits {
+        Limits {
+            first_timeout: self.first_timeout,
+            idle_timeout: self.idle_timeout,
+            max_bytes: self.max_reply_bytes,
+            max_chunks: self.max_reply_chunks,
         }
     }
 }
 
 /// An assistant behind an OpenAI-compatible endpoint.
 pub struct OpenAi {
-    options: OpenAiOptions,
-    http: reqwest::Client,
-    /// Whether the server refuses `stream_options`, as old ones do.
-    refuses_stream_options: AtomicBool,
+    client: Arc<Client>,
     /// Every running reply holds a copy, so that their number is known.
     in_use: Arc<()>,
     known: tokio::sync::Mutex<Option<Known>>,
+}
+
+/// What asks the endpoint.
+struct Client {
+    options: OpenAiOptions,
+    http: reqwest::Client,
+    /// What the server does not take, by model: gateways serve many, each behind another server.
+    dialects: Mutex<HashMap<String, Dialect>>,
 }
 
 /// What the server answered last when asked for its models.
 struct Known {
     at: Instant,
     status: Result<Ready, AssistantError>,
-    models: Vec<String>,
+    /// The listed models that chat.
+    models: Vec<listing::ListedModel>,
+    /// The model that is asked where none is named, as the server writes it.
+    model: Option<String>,
     program: Option<Program>,
 }
 
 impl Known {
     fn failed(error: AssistantError) -> Self {
-        Self { at: Instant::now(), status: Err(error), models: Vec::new(), program: None }
+        Self { at: Instant::now(), status: Err(error), models: Vec::new(), model: None, program: None }
     }
 }
 
@@ -235,50 +166,64 @@ impl OpenAi {
             message: "The client for model servers cannot be set up. Verbatim's log says why.".to_owned(),
             cause: cause_of(error),
         })?;
-        Ok(Self {
-            options,
-            http,
-            refuses_stream_options: AtomicBool::new(false),
-            in_use: Arc::default(),
-            known: tokio::sync::Mutex::new(None),
-        })
+        let client = Client { options, http, dialects: Mutex::default() };
+        Ok(Self { client: Arc::new(client), in_use: Arc::default(), known: tokio::sync::Mutex::new(None) })
     }
+}
 
-    /// Asks the server for its models.
+impl Client {
+    /// Asks the server for its models. Where one is named, it need not have a listing that can be read: only a server that is not
+    /// there is a failure then.
     async fn ask_status(&self) -> Known {
-        let peer = self.peer(self.options.model.clone().unwrap_or_default(), Vec::new());
-        let listing = match tokio::time::timeout(self.options.status_timeout, self.ask_listing(&peer)).await {
-            Ok(Ok(listing)) => listing,
-            Ok(Err(error)) => return Known::failed(error),
-            Err(_) => return Known::failed(peer.unreachable("the listing of models took too long")),
+        let named = self.options.model.clone();
+        let peer = self.peer(named.clone().unwrap_or_default(), Vec::new());
+        let listed = match tokio::time::timeout(self.options.status_timeout, self.ask_listing(&peer)).await {
+            Ok(listed) => listed,
+            Err(_) if named.is_some() => Err(peer.not_understood("the listing of models took too long")),
+            Err(_) => Err(peer.unreachable("the listing of models took too long")),
         };
-        let models = listing.models.iter().filter(|model| model.chats).map(|model| model.id.clone()).collect();
-        let status = match self.options.model.clone().or_else(|| listing.first().map(|model| model.id.clone())) {
+        let listing = match listed {
+            Ok(listing) => listing,
+            Err(error) if named.is_some() && error.code != AssistantErrorCode::Unreachable => {
+                tracing::debug!(%error, "a model server lists no models; the one that was named is asked");
+                Listing::default()
+            }
+            Err(error) => return Known::failed(error),
+        };
+        let program = listing.program();
+        let model = named.or_else(|| listing.first().map(|model| model.id.clone()));
+        let status = match &model {
             Some(model) => {
-                let context_tokens = self.context_tokens(&listing, &model).await;
-                Ok(Ready { place: self.place(&listing), model, context_tokens, note: None })
+                let context_tokens = self.context_tokens(&listing, model).await;
+                Ok(Ready { place: self.place(program), model: listing::shown_name(model), context_tokens, note: None })
             }
             None => Err(peer.no_model()),
         };
-        Known { at: Instant::now(), status, models, program: listing.program() }
+        let models = listing.models.into_iter().filter(|model| model.chats).collect();
+        Known { at: Instant::now(), status, models, model, program }
     }
 
-    /// The listing; an empty one from a server that has none, where the model is given.
+    /// The listing.
     async fn ask_listing(&self, peer: &Peer) -> Result<Listing, AssistantError> {
         let request = self.authorized(self.http.get(self.options.endpoint.url(&["models"])));
-        let response = request.send().await.map_err(|error| peer.unreachable(&cause_of(error)))?;
+        let response = request.send().await.map_err(|error| match error.is_connect() {
+            true => peer.unreachable(&cause_of(error)),
+            false if self.options.model.is_some() => peer.broke_off(&cause_of(error)),
+            false => peer.unreachable(&cause_of(error)),
+        })?;
         let status = response.status().as_u16();
-        match status {
-            200..=299 => {
-                let body = read_at_most(response, MAX_LISTING_BYTES).await.map_err(|cause| peer.broke_off(&cause))?;
-                Listing::parse(&body).ok_or_else(|| peer.not_understood("the listing of models is no listing"))
-            }
-            404 | 405 | 501 if self.options.model.is_some() => Ok(Listing::default()),
-            _ => {
-                let text = read_at_most(response, MAX_REFUSAL_BYTES).await.unwrap_or_default();
-                Err(peer.refusal(status, &String::from_utf8_lossy(&text)))
-            }
+        if response.status().is_success() {
+            let body = read_up_to(response, MAX_LISTING_BYTES).await.map_err(|cause| peer.broke_off(&cause))?;
+            return Listing::parse(&body).ok_or_else(|| peer.not_understood("the listing of models is no listing"));
         }
+        let text = read_at_most(response, MAX_REFUSAL_BYTES).await.unwrap_or_default();
+        let refusal = peer.refusal(status, &String::from_utf8_lossy(&text));
+        // Whoever answers is there, also if it says that it is not ready for this.
+        let code = match refusal.code {
+            AssistantErrorCode::Unreachable if self.options.model.is_some() => AssistantErrorCode::Failed,
+            code => code,
+        };
+        Err(AssistantError { code, ..refusal })
     }
 
     async fn context_tokens(&self, listing: &Listing, model: &str) -> Option<usize> {
@@ -311,64 +256,25 @@ impl OpenAi {
         let request = self.authorized(self.http.get(self.options.endpoint.beside(segments)));
         let answer = async {
             let response = request.send().await.ok()?.error_for_status().ok()?;
-            serde_json::from_slice(&read_at_most(response, MAX_LISTING_BYTES).await.ok()?).ok()
+            serde_json::from_slice(body::without_mark(&read_at_most(response, MAX_LISTING_BYTES).await.ok()?)).ok()
         };
         tokio::time::timeout(self.options.status_timeout, answer).await.ok()?
     }
 
     /// Where it runs, for people.
-    fn place(&self, listing: &Listing) -> String {
-        let program = listing.program().map(Program::as_str);
-        match (self.options.endpoint.is_local(), program) {
-            (true, Some(program)) => format!("{program} on this machine"),
-            (true, None) => {
-                format!("port {} of this machine", self.options.endpoint.0.port_or_known_default().unwrap_or(80))
-            }
-            (false, _) => match self.options.endpoint.0.port() {
-                Some(_) => self.options.endpoint.address(),
-                None => self.options.endpoint.0.host_str().unwrap_or_default().to_owned(),
-            },
+    fn place(&self, program: Option<Program>) -> String {
+        match program {
+            Some(program) if self.options.endpoint.is_local() => format!("{} on this machine", program.as_str()),
+            _ => self.options.endpoint.place(),
         }
     }
 
-    /// Asks for a reply and returns the answer to it; a status other than success is an error.
-    async fn ask_reply(
-        &self,
-        request: &Request,
-        model: &str,
-        peer: &Peer,
-        return_progress: bool,
-    ) -> Result<Response, AssistantError> {
-        let mut body = json!({"model": model, "messages": wire_messages(&request.messages), "stream": true});
-        if return_progress {
-            body["return_progress"] = json!(true);
-        }
-        let wants_usage = !self.refuses_stream_options.load(Ordering::Relaxed);
-        if wants_usage {
-            body["stream_options"] = json!({"include_usage": true});
-        }
-        let (status, text) = match self.post(&body, peer).await? {
-            Answer::Accepted(response) => return Ok(response),
-            Answer::Refused(status, text) => (status, text),
-        };
-        if !(wants_usage && matches!(status, 400 | 422) && text.contains("stream_options")) {
-            return Err(peer.refusal(status, &text));
-        }
-        self.refuses_stream_options.store(true, Ordering::Relaxed);
-        if let Some(fields) = body.as_object_mut() {
-            fields.shift_remove("stream_options");
-        }
-        match self.post(&body, peer).await? {
-            Answer::Accepted(response) => Ok(response),
-            Answer::Refused(status, text) => Err(peer.refusal(status, &text)),
-        }
-    }
-
-    async fn post(&self, body: &Value, peer: &Peer) -> Result<Answer, AssistantError> {
+    async fn post(&self, body: &Value, peer: &Peer, deadline: tokio::time::Instant) -> Result<Answer, AssistantError> {
         let request = self.authorized(self.http.post(self.options.endpoint.url(&["chat", "completions"])));
         let sent = request.header(ACCEPT, "text/event-stream, application/json").json(body).send();
-        let patience = self.options.first_timeout;
-        let Ok(sent) = tokio::time::timeout(patience, sent).await else { return Err(peer.silent(patience.as_secs())) };
+        let Ok(sent) = tokio::time::timeout_at(deadline, sent).await else {
+            return Err(peer.silent(self.options.first_timeout.as_secs()));
+        };
         let response = sent.map_err(|error| {
             let nobody_there = error.is_connect() || error.is_timeout();
             let cause = cause_of(error);
@@ -380,7 +286,25 @@ impl OpenAi {
         let status = response.status().as_u16();
         let text = tokio::time::timeout(self.options.status_timeout, read_at_most(response, MAX_REFUSAL_BYTES)).await;
         let text = text.ok().and_then(Result::ok).unwrap_or_default();
-        Ok(Answer::Refused(status, String::from_utf8_lossy(&text).into_owned()))
+        Ok(Answer::Refused(status, String::from_utf8_lossy(body::without_mark(&text)).into_owned()))
+    }
+
+    /// What the server is known not to take for a model.
+    fn dialect(&self, model: &str) -> Dialect {
+        self.dialects().get(model).copied().unwrap_or_default()
+    }
+
+    fn remember(&self, model: &str, dialect: Dialect) {
+        let mut dialects = self.dialects();
+        if dialects.len() >= MOST_DIALECTS && !dialects.contains_key(model) {
+            dialects.clear();
+        }
+        dialects.insert(model.to_owned(), dialect);
+    }
+
+    fn dialects(&self) -> MutexGuard<'_, HashMap<String, Dialect>> {
+        // A map is whole after each change, also where a thread panicked in between.
+        self.dialects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
@@ -396,6 +320,67 @@ impl OpenAi {
     }
 }
 
+/// A request for a reply, which can be put in another way.
+struct Asking {
+    client: Arc<Client>,
+    request: Request,
+    /// The model as the server writes it.
+    model: String,
+    peer: Peer,
+    asks_progress: bool,
+    dialect: Dialect,
+    /// How often it was put in another way.
+    ways: usize,
+    /// When the first words must have come.
+    deadline: tokio::time::Instant,
+}
+
+impl Asking {
+    /// Asks, in another way where the server refuses one. What it takes is remembered.
+    async fn ask(&mut self) -> Result<Reading, AssistantError> {
+        loop {
+            let body = self.dialect.body(&self.request, &self.model, self.asks_progress);
+            match self.client.post(&body, &self.peer, self.deadline).await? {
+                Answer::Accepted(response) => {
+                    if self.ways > 0 {
+                        self.client.remember(&self.model, self.dialect);
+                    }
+                    let bytes = response.bytes_stream().map(|chunk| chunk.map_err(cause_of));
+                    return Ok(Reading::new(bytes, self.peer.clone(), self.client.options.limits(), self.deadline));
+                }
+                Answer::Refused(status, text) if self.adapt(status, &text) => {}
+                Answer::Refused(status, text) => return Err(self.peer.refusal(status, &text)),
+            }
+        }
+    }
+
+    fn adapt(&mut self, status: u16, text: &str) -> bool {
+        let adapts = self.ways < MOST_WAYS && self.dialect.adapt(self.asks_progress, status, text);
+        self.ways += usize::from(adapts);
+        adapts
+    }
+
+    /// The next event of its answer. An answer that is nothing but a refusal is asked for once more, too.
+    async fn next(&mut self, reading: &mut Reading) -> Option<Result<Event, AssistantError>> {
+        loop {
+            let next = reading.next().await;
+            match (&next, reading.refusal()) {
+                (Some(Err(_)), Some((status, text))) => {
+                    let (status, text) = (*status, text.clone());
+                    if !self.adapt(status, &text) {
+                        return next;
+                    }
+                }
+                _ => return next,
+            }
+            match self.ask().await {
+                Ok(other) => *reading = other,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
 /// How a server took a request.
 enum Answer {
     Accepted(Response),
@@ -408,7 +393,7 @@ impl Assistant for OpenAi {
         // Held while asking, so that many who ask at once make one request.
         let mut known = self.known.lock().await;
         if let Some(known) = &*known {
-            let fresh = if known.status.is_ok() { self.options.status_fresh } else { FAILURE_FRESH };
+            let fresh = if known.status.is_ok() { self.client.options.status_fresh } else { FAILURE_FRESH };
             // While it answers it is there. And some servers (llama-cpp-python) break a reply off when they are asked
             // anything else meanwhile.
             let is_answering = known.status.is_ok() && Arc::strong_count(&self.in_use) > 1;
@@ -416,7 +401,7 @@ impl Assistant for OpenAi {
                 return known.status.clone();
             }
         }
-        let now_known = self.ask_status().await;
+        let now_known = self.client.ask_status().await;
         let status = now_known.status.clone();
         *known = Some(now_known);
         status
@@ -427,88 +412,50 @@ impl Assistant for OpenAi {
         request: Request,
     ) -> Result<BoxStream<'static, Result<Event, AssistantError>>, AssistantError> {
         let in_use = self.in_use.clone();
-        let model = match request.model.clone().or_else(|| self.options.model.clone()) {
-            Some(model) => model,
+        let options = &self.client.options;
+        let deadline = tokio::time::Instant::now() + options.first_timeout;
+        let named = request.model.clone().or_else(|| options.model.clone());
+        let name = match &named {
+            Some(name) => name.clone(),
             None => self.status().await?.model,
         };
-        let (models, program) = match &*self.known.lock().await {
-            Some(known) => (known.models.clone(), known.program),
-            None => (Vec::new(), None),
+        let (models, model, program) = match &*self.known.lock().await {
+            Some(known) => {
+                let shown =
+                    known.models.iter().take(failure::LISTED_NAMES + 1).map(|model| model.shown.clone()).collect();
+                // A long name is known to others by its beginning.
+                let written = match &named {
+                    Some(name) => known.models.iter().find(|model| model.shown == *name).map(|model| model.id.clone()),
+                    None => known.model.clone(),
+                };
+                (shown, written.unwrap_or(name), known.program)
+            }
+            None => (Vec::new(), name, None),
         };
-        let return_progress = self.options.return_progress || program == Some(Program::LlamaCpp);
-        let peer = self.peer(model.clone(), models);
-        let response = match self.ask_reply(&request, &model, &peer, return_progress).await {
-            Ok(response) => response,
+        let mut asking = Asking {
+            client: self.client.clone(),
+            peer: self.client.peer(listing::shown_name(&model), models),
+            asks_progress: options.return_progress || program == Some(Program::LlamaCpp),
+            dialect: self.client.dialect(&model),
+            model,
+            request,
+            ways: 0,
+            deadline,
+        };
+        let reading = match asking.ask().await {
+            Ok(reading) => reading,
             Err(error) => {
                 // What was believed of the server may be wrong.
                 *self.known.lock().await = None;
                 return Err(error);
             }
         };
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let limits = Limits {
-            first_timeout: self.options.first_timeout,
-            idle_timeout: self.options.idle_timeout,
-            max_event_bytes: self.options.max_event_bytes,
-        };
-        if kind.starts_with("text/html") {
-            return Err(peer.not_understood("a web page"));
-        }
-        if kind.starts_with("application/json") {
-            let read = tokio::time::timeout(limits.first_timeout, read_at_most(response, limits.max_event_bytes)).await;
-            let body = match read {
-                Ok(read) => read.map_err(|cause| peer.broke_off(&cause))?,
-                Err(_) => return Err(peer.silent(limits.first_timeout.as_secs())),
-            };
-            return Ok(streams::iter(stream::whole(&body, &peer)).boxed());
-        }
-        let events = stream::streamed(response.bytes_stream(), peer, limits);
-        Ok(events.inspect(move |_| _ = &in_use).boxed())
+        let answer = (asking, reading, in_use);
+        Ok(streams::unfold(answer, |(mut asking, mut reading, in_use)| async move {
+            asking.next(&mut reading).await.map(|event| (event, (asking, reading, in_use)))
+        })
+        .boxed())
     }
-}
-
-/// The conversation as the protocol has it.
-///
-/// What the person said twice in a row (the reply between failed) is one message here, because the chat templates of many models
-/// refuse two.
-fn wire_messages(turns: &[Turn]) -> Vec<Value> {
-    let mut messages = Vec::with_capacity(turns.len());
-    let mut turns = turns.iter().peekable();
-    while let Some(turn) = turns.next() {
-        messages.push(match turn {
-            Turn::System(content) => json!({"role": "system", "content": content}),
-            Turn::User(content) => {
-                let mut content = content.clone();
-                while let Some(Turn::User(more)) = turns.next_if(|next| matches!(next, Turn::User(_))) {
-                    content.push_str("\n\n");
-                    content.push_str(more);
-                }
-                json!({"role": "user", "content": content})
-            }
-            Turn::Assistant { content, tool_calls } if tool_calls.is_empty() => {
-                json!({"role": "assistant", "content": content})
-            }
-            Turn::Assistant { content, tool_calls } => {
-                let calls: Vec<Value> = tool_calls
-                    .iter()
-                    .map(|call| {
-                        // The protocol has the arguments as a text that holds JSON.
-                        let arguments = match &call.arguments {
-                            Value::String(text) => text.clone(),
-                            other => other.to_string(),
-                        };
-                        json!({"id": call.call_id, "type": "function",
-                            "function": {"name": call.name, "arguments": arguments}})
-                    })
-                    .collect();
-                json!({"role": "assistant", "content": content, "tool_calls": calls})
-            }
-            Turn::ToolResult { call_id, content } => {
-                json!({"role": "tool", "tool_call_id": call_id, "content": content})
-            }
-        });
-    }
-    messages
 }
 
 /// Reads a body, but not more than `limit` bytes of it; the error is for the log.
@@ -521,6 +468,21 @@ pub(crate) async fn read_at_most(response: Response, limit: usize) -> Result<Vec
             return Err(format!("the answer is larger than {limit} bytes"));
         }
         body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Reads a body as far as `limit` bytes of it; the error is for the log.
+pub(crate) async fn read_up_to(response: Response, limit: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(cause_of)?;
+        let room = limit.saturating_sub(body.len());
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() >= limit {
+            break;
+        }
     }
     Ok(body)
 }

@@ -5,6 +5,7 @@ use super::local_time::{LocalTime, local_text};
 use super::markdown;
 use crate::browser::{self, TimeStyle};
 use crate::client::turns::Row;
+use crate::model::ending::looks_cut;
 use crate::model::message::{Message, Modes, Role, short_model_name};
 use crate::model::parts::{Part, ToolStatus, ToolUse};
 use crate::model::reply::Phase;
@@ -529,11 +530,19 @@ pub fn note_of(message: &Message) -> Option<String> {
         let said = text("error_message").unwrap_or("The assistant broke off. What had arrived by then is kept.");
         return Some(said.to_owned());
     }
-    text("cut_off").map(|reason| match reason {
-        "length" => "The reply reached the longest that the model writes at once.".to_owned(),
-        "content_filter" => "The model's provider held the rest of this reply back.".to_owned(),
-        _ => "The model ended this reply early.".to_owned(),
-    })
+    let is_empty = message.metadata.get("empty") == Some(&Value::Bool(true));
+    match text("cut_off") {
+        Some("length") if is_empty => {
+            Some("The model reached the longest that it writes at once before it answered.".to_owned())
+        }
+        Some("length") => Some("The reply reached the longest that the model writes at once.".to_owned()),
+        Some("content_filter") => Some("The model's provider held the rest of this reply back.".to_owned()),
+        Some("tool_rounds") => Some("The model called tools again and again, so that it was ended.".to_owned()),
+        _ if is_empty => Some("The model answered nothing.".to_owned()),
+        // A reason that is not known says nothing; the text may.
+        Some(_) if looks_cut(&message.content) => Some("The model ended this reply early.".to_owned()),
+        _ => None,
+    }
 }
 
 fn has_error(message: &Message) -> bool {
@@ -565,6 +574,17 @@ mod tests {
         assert!(note(json!({"error":"interrupted"})).unwrap().starts_with("The server stopped"));
         assert_eq!(note(json!({"error":"x","error_message":"No key."})).as_deref(), Some("No key."));
         assert!(note(json!({"cut_off":"length"})).is_some());
+        assert_eq!(note(json!({"empty":true})).as_deref(), Some("The model answered nothing."));
+        assert_eq!(
+            note(json!({"empty":true,"cut_off":"no_finish_reason"})).as_deref(),
+            Some("The model answered nothing.")
+        );
+        assert!(note(json!({"empty":true,"cut_off":"length"})).unwrap().ends_with("before it answered."));
+        assert!(note(json!({"cut_off":"tool_rounds"})).unwrap().contains("called tools"));
+        // A reason that nobody knows is an early end only where the text shows it.
+        assert_eq!(note(json!({"cut_off":"eos_token"})), None);
+        let torn = Message { content: "So:\n```\nls".into(), ..reply(json!({"cut_off":"odd"}), json!(null)) };
+        assert_eq!(note_of(&torn).as_deref(), Some("The model ended this reply early."));
     }
 
     #[test]

@@ -48,6 +48,11 @@ pub enum ReplyEvent {
         /// The text.
         text: String,
     },
+    /// The texts so far, since the last tool, were reasoning: the model said only now where its thoughts end.
+    TextWasReasoning {
+        /// Position in the stream.
+        seq: u64,
+    },
     /// A tool begins.
     ToolStarted {
         /// Position in the stream.
@@ -126,6 +131,7 @@ impl ReplyEvent {
             ReplyEvent::Progress { seq, .. }
             | ReplyEvent::Delta { seq, .. }
             | ReplyEvent::Reasoning { seq, .. }
+            | ReplyEvent::TextWasReasoning { seq }
             | ReplyEvent::ToolStarted { seq, .. }
             | ReplyEvent::ToolFinished { seq, .. }
             | ReplyEvent::Done { seq, .. }
@@ -155,20 +161,28 @@ pub fn parse_line(line: &str) -> Option<ReplyEvent> {
 /// Gathers bytes into lines: chunks may end anywhere, also inside a character.
 #[derive(Debug, Default)]
 pub struct LineReader {
+    /// The line that is arriving.
     pending: Vec<u8>,
 }
 
 impl LineReader {
     /// Takes a chunk and returns the events of the lines that it completed.
     pub fn push(&mut self, chunk: &[u8]) -> Vec<ReplyEvent> {
-        self.pending.extend_from_slice(chunk);
-        let Some(end) = self.pending.iter().rposition(|&byte| byte == b'\n') else { return Vec::new() };
-        let rest = self.pending.split_off(end + 1);
-        let complete = std::mem::replace(&mut self.pending, rest);
-        complete
-            .split(|&byte| byte == b'\n')
-            .filter_map(|line| std::str::from_utf8(line).ok().and_then(parse_line))
-            .collect()
+        // Only the chunk is searched: a long line comes in many.
+        let mut events = Vec::new();
+        let mut lines = chunk.split(|&byte| byte == b'\n');
+        let rest = lines.next_back().unwrap_or_default();
+        for line in lines {
+            let read = |line: &[u8]| std::str::from_utf8(line).ok().and_then(parse_line);
+            if self.pending.is_empty() {
+                events.extend(read(line));
+            } else {
+                self.pending.extend_from_slice(line);
+                events.extend(read(&std::mem::take(&mut self.pending)));
+            }
+        }
+        self.pending.extend_from_slice(rest);
+        events
     }
 }
 
@@ -183,6 +197,7 @@ pub fn apply(parts: &mut Vec<Part>, event: &ReplyEvent) {
             Some(Part::Reasoning { text: last, .. }) => last.push_str(text),
             _ => parts.push(Part::reasoning(text.clone(), None)),
         },
+        ReplyEvent::TextWasReasoning { .. } => text_was_reasoning(parts),
         ReplyEvent::ToolStarted { call_id, name, arguments, .. } => parts.push(Part::Tool(Box::new(ToolUse {
             name: name.clone(),
             params: match arguments {
@@ -212,6 +227,16 @@ pub fn apply(parts: &mut Vec<Part>, event: &ReplyEvent) {
     }
 }
 
+/// Makes the texts since the last tool one thought.
+fn text_was_reasoning(parts: &mut [Part]) {
+    let begin = parts.iter().rposition(|part| matches!(part, Part::Tool(_))).map_or(0, |tool| tool + 1);
+    for part in parts.iter_mut().skip(begin) {
+        if let Part::Text { text, .. } = part {
+            *part = Part::reasoning(text.trim(), None);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +247,7 @@ mod tests {
     fn lines_have_the_documented_shape() {
         let delta = ReplyEvent::Delta { seq: 2, text: "hi".into() };
         assert_eq!(delta.to_line(), "{\"type\":\"delta\",\"seq\":2,\"text\":\"hi\"}\n");
+        assert_eq!(ReplyEvent::TextWasReasoning { seq: 3 }.to_line(), "{\"type\":\"text_was_reasoning\",\"seq\":3}\n");
         assert_eq!(parse_line(r#"{"type":"later","seq":1}"#), None);
         assert_eq!(
             parse_line(r#"{"type":"progress","seq":1,"phase":"loading_model","fraction":0.5}"#),
@@ -259,6 +285,43 @@ mod tests {
         assert!(
             matches!(&parts[2], Part::Tool(call) if call.params == "{\"x\":1}" && call.status == Some(ToolStatus::Ok))
         );
+    }
+
+    #[test]
+    fn text_can_turn_out_to_have_been_reasoning() {
+        let delta = |text: &str| ReplyEvent::Delta { seq: 1, text: text.into() };
+        let tool = ReplyEvent::ToolStarted {
+            seq: 1,
+            call_id: "c".into(),
+            name: "t".into(),
+            arguments: json!({}),
+            needs_approval: false,
+        };
+        let mut parts = Vec::new();
+        for event in [
+            delta("before"),
+            tool,
+            delta("\nhm "),
+            delta("so\n"),
+            ReplyEvent::TextWasReasoning { seq: 2 },
+            delta("yes"),
+        ] {
+            apply(&mut parts, &event);
+        }
+        assert!(matches!(&parts[0], Part::Text { text, .. } if text == "before"));
+        assert_eq!(parts[2], Part::reasoning("hm so", None));
+        assert_eq!(super::super::parts::joined_text(&parts), "beforeyes");
+    }
+
+    #[test]
+    fn a_long_line_in_many_chunks_is_read_in_linear_time() {
+        let line = ReplyEvent::Delta { seq: 1, text: "x".repeat(8 << 20) }.to_line();
+        let begin = std::time::Instant::now();
+        let mut reader = LineReader::default();
+        let events: usize = line.as_bytes().chunks(512).map(|chunk| reader.push(chunk).len()).sum();
+        assert_eq!(events, 1);
+        // It takes a fraction of a second; were it quadratic, minutes.
+        assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
     }
 
     proptest! {

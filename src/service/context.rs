@@ -26,7 +26,7 @@ pub struct Context {
 
 /// The context for an answer to the last message of `path`, which is a path from a root of the conversation's tree.
 ///
-/// Hidden messages, replies without text and roles that no model knows are passed over. System messages of the path join the
+/// Hidden messages (but the one that is answered), replies without text and roles that no model knows are passed over. System messages of the path join the
 /// system prompt, because many models take one only, at the beginning. When the rest would not fit into `window_tokens` with
 /// room for the answer, the oldest turns are dropped until it fills no more than half of the window. Where that cut falls
 /// depends on the older messages only, so it stays where it is until the window is full again, and a model that remembers the
@@ -34,7 +34,11 @@ pub struct Context {
 pub fn build(system_prompt: &str, path: &[&Message], window_tokens: usize) -> Context {
     let mut system = system_prompt.trim().to_owned();
     let mut spoken = Vec::new();
-    for message in path.iter().filter(|message| !message.is_hidden()) {
+    for (place, message) in path.iter().enumerate() {
+        let is_answered = place + 1 == path.len();
+        if message.is_hidden() && !is_answered {
+            continue;
+        }
         match message.role {
             Role::System if !message.content.trim().is_empty() => {
                 system.push_str("\n\n");
@@ -174,6 +178,14 @@ mod tests {
                 Turn::User("three".into()),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_answered_stays_also_where_it_is_hidden() {
+        let mut hidden = message(Role::User, "two");
+        hidden.metadata.insert("hidden".into(), json!(true));
+        let list = [message(Role::User, "one"), message(Role::Assistant, "so"), hidden];
+        assert_eq!(context(&list, 8192).turns.last(), Some(&Turn::User("two".into())));
     }
 
     #[test]

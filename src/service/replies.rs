@@ -3,6 +3,7 @@
 
 mod generation;
 mod journal;
+mod limits;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ mod tests;
 use crate::assistant::{Assistant, AssistantError, Ready};
 use crate::error::{AppError, ErrorCode};
 use crate::model::Object;
+use crate::model::foreign::one_line;
 use crate::model::message::{Message, MessageInput, Modes, Role, null_is_default, said};
 use crate::model::reply::ReplyEvent;
 use crate::model::session::{Session, SessionId, is_id};
@@ -27,6 +29,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
+
+/// How many characters of a model's name are kept with a reply.
+const MODEL_CHARACTERS: usize = 200;
 
 /// The events of a reply, from `started` or where a listener left, to the last one.
 pub type ReplyStream = BoxStream<'static, ReplyEvent>;
@@ -87,8 +92,14 @@ pub struct RepliesOptions {
     pub max_finished_bytes: usize,
     /// The most replies at once.
     pub max_running: usize,
-    /// The longest reply, in bytes; a longer one is cut off.
+    /// The longest reply, in bytes of all that is said, thought and called; a longer one is cut off.
     pub max_reply_bytes: usize,
+    /// The most events of a reply, whatever they hold.
+    pub max_reply_events: usize,
+    /// The longest time to the first words after the assistant was asked.
+    pub first_words_patience: Duration,
+    /// The longest time without words after that. It does not run while a tool runs or a person is waited for.
+    pub words_patience: Duration,
     /// How long a finished reply that cannot be saved is tried again before its listeners are told.
     pub persist_patience: Duration,
     /// How often it is tried again after that.
@@ -107,6 +118,10 @@ impl Default for RepliesOptions {
             max_finished_bytes: 32 << 20,
             max_running: 256,
             max_reply_bytes: 8 << 20,
+            max_reply_events: 200_000,
+            // A moment more than the clients of model servers wait themselves, because these can name the server.
+            first_words_patience: Duration::from_secs(602),
+            words_patience: Duration::from_secs(122),
             persist_patience: Duration::from_secs(60),
             persist_retry: Duration::from_secs(10),
             shutdown_patience: Duration::from_secs(4),
@@ -484,7 +499,8 @@ impl Replies {
         let session_model =
             order.session.metadata.get("model").and_then(Value::as_str).filter(|model| !model.is_empty());
         let wanted_model = order.model.clone().or_else(|| session_model.map(str::to_owned));
-        let model = wanted_model.clone().unwrap_or_else(|| ready.model.clone());
+        let model =
+            wanted_model.as_deref().map_or_else(|| ready.model.clone(), |name| one_line(name, MODEL_CHARACTERS));
         let window_tokens = ready.context_tokens.unwrap_or(self.options.default_window_tokens);
         let system_prompt = system_prompt(&order.session, &model);
         let path = path_to(&order.session, &order.parent_id);

@@ -5,6 +5,7 @@ mod compression;
 mod connections;
 mod crash;
 mod depth;
+mod endpoint;
 mod hostile;
 mod limits;
 mod odd;

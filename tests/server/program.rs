@@ -75,7 +75,7 @@ pub fn command(site: &Path, data: &Path) -> Command {
     command
 }
 
-fn bare_command(site: &Path, data: &Path) -> Command {
+pub fn bare_command(site: &Path, data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_verbatim"));
     command.env_clear().arg("--site-dir").arg(site).arg("--data-dir").arg(data);
     command

@@ -7,6 +7,7 @@ use super::Shared;
 use super::lines::Lines;
 use crate::assistant::openai::{OpenAi, OpenAiOptions, Secret};
 use crate::assistant::{AssistantError, AssistantErrorCode};
+use crate::model::foreign::one_line;
 use serde::Deserialize;
 use std::collections::VecDeque;
 use std::process::Stdio;
@@ -26,6 +27,9 @@ const END_TIME: Duration = Duration::from_secs(2);
 
 /// How many of its last log lines are kept for the cause of a failed start.
 const LAST_LINES: usize = 5;
+
+/// How many characters of what it says for people are shown.
+const SENTENCE_CHARACTERS: usize = 500;
 
 /// Variables that it gets from our environment: what finds programs and libraries.
 const PASSED_ON: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
@@ -284,6 +288,7 @@ async fn listen(
                 .map(Some);
             }
             Ok(Said::Failed { code, message }) => {
+                let message = one_line(&message, SENTENCE_CHARACTERS);
                 return Err(AssistantError { code: AssistantErrorCode::Unreachable, message, cause: code });
             }
             Ok(Said::Loading(_)) | Err(_) => tracing::debug!(line, "the engine said something unknown"),

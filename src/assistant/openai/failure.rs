@@ -1,13 +1,14 @@
 //! What a server's refusals mean, and the sentences that say what to do.
 
 use crate::assistant::{AssistantError, AssistantErrorCode};
+use crate::model::foreign::one_line;
 use serde_json::Value;
 
 /// How much of a server's text goes to the log.
 const CAUSE_CHARACTERS: usize = 500;
 
 /// How many model names a sentence lists.
-const LISTED_NAMES: usize = 8;
+pub(super) const LISTED_NAMES: usize = 8;
 
 /// What the sentences need to know of the other side.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ impl Peer {
             Some(key) if !key.is_empty() => cause.replace(key, "[key]"),
             _ => cause.to_owned(),
         };
-        AssistantError { code, message: message.into(), cause: cause.chars().take(CAUSE_CHARACTERS).collect() }
+        AssistantError { code, message: message.into(), cause: one_line(&cause, CAUSE_CHARACTERS) }
     }
 
     /// Nothing answers there.
@@ -41,13 +42,24 @@ impl Peer {
         self.error(AssistantErrorCode::Unreachable, message, cause)
     }
 
-    /// It took the request and then said nothing for this long.
+    /// It took the request and then said no word for this long.
     pub(super) fn silent(&self, seconds: u64) -> AssistantError {
         let message = format!(
-            "The model server at {} has sent nothing for {seconds} seconds, so it was given up. Ask again, or look at what it is doing.",
+            "The model server at {} has sent nothing that can be read for {seconds} seconds, so it was given up. Ask again, or look \
+             at what it is doing.",
             self.address
         );
-        self.error(AssistantErrorCode::Failed, message, "idle timeout")
+        self.error(AssistantErrorCode::Failed, message, "no words in time")
+    }
+
+    /// It sent more than an answer may hold, and no word of an answer.
+    pub(super) fn endless(&self) -> AssistantError {
+        let message = format!(
+            "The model server at {} sent without an end what is no answer, so it was given up. Ask again, or look at what it is \
+             doing.",
+            self.address
+        );
+        self.error(AssistantErrorCode::Failed, message, "the answer is larger than the limit")
     }
 
     /// The connection ended before the reply did.

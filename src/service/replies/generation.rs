@@ -1,9 +1,11 @@
 //! Generates one reply, from the first question to the assistant until its message is saved.
 
 use super::journal::Journal;
+use super::limits::Meter;
 use super::reply::{Cancel, Reply, with_events};
 use super::{Replies, context};
 use crate::assistant::{AssistantError, AssistantErrorCode, Event, Request, ToolCall, Turn};
+use crate::model::foreign::one_line;
 use crate::model::message::{Message, Modes};
 use crate::model::parts::{Part, ToolStatus};
 use crate::model::reply::ReplyEvent;
@@ -24,6 +26,9 @@ const MOST_HALVINGS: usize = 2;
 
 /// Pieces that arrive together are told together, up to about this many bytes.
 const PIECE_BYTES: usize = 2048;
+
+/// How many characters of a tool's name stand in a sentence.
+const NAME_CHARACTERS: usize = 100;
 
 /// The first pause before saving is tried again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -58,8 +63,6 @@ struct Findings {
     reasoning_since: Option<Instant>,
     /// How long each piece of reasoning took, in order.
     reasoning_ms: Vec<u64>,
-    /// Bytes of text and reasoning.
-    bytes: usize,
 }
 
 impl Findings {
@@ -94,8 +97,13 @@ enum End {
 #[derive(Default)]
 struct Round {
     text: String,
+    /// When its text began.
+    text_since: Option<Instant>,
     calls: Vec<ToolCall>,
 }
+
+/// What a call is answered that is not run, because the reply ended with it.
+const NOT_RUN: &str = "This was not run: the reply ended before it was complete.";
 
 /// Tells the listeners that it is over, should the task be lost.
 struct LastWord(Arc<Reply>, Arc<Replies>);
@@ -152,75 +160,110 @@ impl Generation {
         let mut halvings = 0;
         let mut tool_turns = Vec::new();
         let mut rounds = 0;
+        let mut meter = Meter::new(&self.replies.options);
         loop {
             let context = context::build(&self.system_prompt, &path, window_tokens);
             findings.left_out = context.left_out;
             // The system prompt and the message that is answered are never left out.
             let can_be_cut = context.turns.len() > 2;
             let messages = context.turns.into_iter().chain(tool_turns.iter().cloned()).collect();
-            let bytes = findings.bytes;
-            let round = match self.round(messages, findings).await {
+            let bytes = meter.bytes();
+            let mut round = Round::default();
+            let ended = self.round(messages, &mut round, findings, &mut meter).await;
+            meter.pause();
+            match ended {
                 Err(error)
                     if error.code == AssistantErrorCode::ContextTooLong
                         && can_be_cut
                         && halvings < MOST_HALVINGS
-                        && findings.bytes == bytes =>
+                        && meter.bytes() == bytes =>
                 {
                     halvings += 1;
                     window_tokens = window_tokens.min(context.tokens) / 2;
                     continue;
                 }
-                round => round?,
-            };
-            if round.calls.is_empty() || findings.cut_off.is_some() {
+                Err(error) => {
+                    round.calls.iter().for_each(|call| _ = self.tell_call(call, NOT_RUN));
+                    return Err(error);
+                }
+                Ok(()) => {}
+            }
+            if round.calls.is_empty() {
                 return Ok(());
             }
             rounds += 1;
             if rounds > MOST_ROUNDS {
-                findings.cut_off = Some("tool_rounds".to_owned());
+                findings.cut_off.get_or_insert_with(|| "tool_rounds".to_owned());
+            }
+            if findings.cut_off.is_some() {
+                // What the model wanted is kept, though nobody does it.
+                round.calls.iter().for_each(|call| _ = self.tell_call(call, NOT_RUN));
                 return Ok(());
             }
             let results: Vec<Turn> = round.calls.iter().map(|call| self.answer_call(call)).collect();
+            meter.add(
+                results
+                    .iter()
+                    .map(|turn| if let Turn::ToolResult { content, .. } = turn { content.len() } else { 0 })
+                    .sum(),
+            );
             tool_turns.push(Turn::Assistant { content: round.text, tool_calls: round.calls });
             tool_turns.extend(results);
         }
     }
 
-    /// Asks once and tells what comes.
-    async fn round(&self, messages: Vec<Turn>, findings: &mut Findings) -> Result<Round, AssistantError> {
+    /// Asks once and tells what comes. What came is in `round`, also where it failed.
+    async fn round(
+        &self,
+        messages: Vec<Turn>,
+        round: &mut Round,
+        findings: &mut Findings,
+        meter: &mut Meter,
+    ) -> Result<(), AssistantError> {
         let request = Request { model: self.model.clone(), messages, modes: self.modes };
-        let mut events = self.replies.assistant.reply(request).await?;
-        let mut round = Round::default();
+        meter.ask();
+        let Ok(asked) = tokio::time::timeout(meter.patience(), self.replies.assistant.reply(request)).await else {
+            return Err(silent(meter));
+        };
+        let mut events = asked?;
         let mut ahead = None;
         loop {
             let next = match ahead.take() {
                 Some(next) => next,
-                None => events.next().await,
+                None => match tokio::time::timeout(meter.patience(), events.next()).await {
+                    Ok(next) => next,
+                    Err(_) => return Err(silent(meter)),
+                },
             };
             let Some(event) = next else { break };
-            match event? {
+            let mut event = event?;
+            ahead = gather(&mut events, &mut event);
+            let bytes_before = meter.bytes();
+            if meter.count(&event) > 0 {
+                findings.first_token_ms.get_or_insert_with(|| milliseconds_since(self.reply.started_at));
+            }
+            match event {
                 Event::Progress(phase, fraction) => {
                     self.reply.push(|seq| ReplyEvent::Progress { seq, phase, fraction });
                 }
-                Event::Text(mut text) => {
-                    ahead = gather(&mut events, &mut text, |event| match event {
-                        Event::Text(text) => Ok(text),
-                        other => Err(other),
-                    });
+                Event::Text(text) => {
                     findings.end_reasoning();
-                    self.note_bytes(findings, text.len());
+                    round.text_since.get_or_insert_with(Instant::now);
                     round.text.push_str(&text);
                     self.reply.push(|seq| ReplyEvent::Delta { seq, text });
                 }
-                Event::Reasoning(mut text) => {
-                    ahead = gather(&mut events, &mut text, |event| match event {
-                        Event::Reasoning(text) => Ok(text),
-                        other => Err(other),
-                    });
+                Event::Reasoning(text) => {
                     findings.reasoning_since.get_or_insert_with(Instant::now);
-                    self.note_bytes(findings, text.len());
                     self.reply.push(|seq| ReplyEvent::Reasoning { seq, text });
                 }
+                Event::TextWasReasoning => {
+                    if !std::mem::take(&mut round.text).is_empty() {
+                        findings.reasoning_ms.extend(round.text_since.take().map(milliseconds_since));
+                        self.reply.push(|seq| ReplyEvent::TextWasReasoning { seq });
+                    }
+                }
+                // A call that would pass the limit is not kept; the reply says that it was cut off.
+                Event::ToolCall(_) if meter.is_over() && bytes_before > 0 => {}
                 // What could not be read back from its file is not let in.
                 Event::ToolCall(call) => {
                     round.calls.push(ToolCall { arguments: json_text::bounded(call.arguments), ..call });
@@ -228,25 +271,27 @@ impl Generation {
                 Event::Usage(usage) => findings.add_usage(json_text::bounded_object(usage)),
                 Event::CutOff(reason) => findings.cut_off = Some(reason),
             }
-            if findings.bytes > self.replies.options.max_reply_bytes {
+            if meter.is_over() {
+                if meter.bytes() == 0 {
+                    return Err(endless());
+                }
                 findings.cut_off = Some("length".to_owned());
                 break;
             }
             // An assistant that always has more at once would otherwise never let a stop through.
             tokio::task::yield_now().await;
         }
-        Ok(round)
-    }
-
-    fn note_bytes(&self, findings: &mut Findings, bytes: usize) {
-        findings.first_token_ms.get_or_insert_with(|| milliseconds_since(self.reply.started_at));
-        findings.bytes += bytes;
+        Ok(())
     }
 
     /// Answers a tool call; there are no tools in this version, so that the assistant is told so.
     fn answer_call(&self, call: &ToolCall) -> Turn {
+        self.tell_call(call, &format!("There is no tool named {}.", one_line(&call.name, NAME_CHARACTERS)))
+    }
+
+    /// Tells a call and that it failed with this result.
+    fn tell_call(&self, call: &ToolCall, result: &str) -> Turn {
         let ToolCall { call_id, name, arguments } = call.clone();
-        let result = format!("There is no tool named {name}.");
         self.reply.push(|seq| ReplyEvent::ToolStarted {
             seq,
             call_id: call_id.clone(),
@@ -261,7 +306,7 @@ impl Generation {
             result: json!(result),
             duration_ms: 0,
         });
-        Turn::ToolResult { call_id, content: result }
+        Turn::ToolResult { call_id, content: result.to_owned() }
     }
 
     /// The message as it will be saved.
@@ -275,6 +320,7 @@ impl Generation {
             }
         }
         let has_tools = !message.tools_used().is_empty();
+        let is_empty = message.content.trim().is_empty();
         let metadata = &mut message.metadata;
         if findings.left_out > 0 {
             metadata.insert("left_out".to_owned(), json!(findings.left_out));
@@ -286,6 +332,10 @@ impl Generation {
             metadata.insert("cut_off".to_owned(), json!(reason));
         }
         match end {
+            // Nothing went wrong, and there is nothing.
+            End::Complete if is_empty => {
+                metadata.insert("empty".to_owned(), json!(true));
+            }
             End::Complete => {}
             End::Stopped => {
                 metadata.insert("stopped".to_owned(), json!(true));
@@ -403,22 +453,46 @@ fn is_passing(error: &StoreError) -> bool {
     matches!(error, StoreError::Unwritable(_) | StoreError::Unreadable(_))
 }
 
-/// Adds to `text` what is there already and of the same kind. Returns what comes after it, if that was seen.
+/// Adds to a piece of text or reasoning what is there already and of the same kind. Returns what comes after it, if that was seen.
 fn gather(
     events: &mut BoxStream<'static, Result<Event, AssistantError>>,
-    text: &mut String,
-    same: impl Fn(Event) -> Result<String, Event>,
+    event: &mut Event,
 ) -> Option<Option<Result<Event, AssistantError>>> {
-    while text.len() < PIECE_BYTES {
-        match events.next().now_or_never()? {
-            Some(Ok(event)) => match same(event) {
-                Ok(more) => text.push_str(&more),
-                Err(other) => return Some(Some(Ok(other))),
-            },
-            end => return Some(end),
+    loop {
+        match event {
+            Event::Text(text) | Event::Reasoning(text) if text.len() < PIECE_BYTES => {}
+            _ => return None,
+        }
+        match (events.next().now_or_never()?, &mut *event) {
+            (Some(Ok(Event::Text(more))), Event::Text(text))
+            | (Some(Ok(Event::Reasoning(more))), Event::Reasoning(text)) => {
+                text.push_str(&more);
+            }
+            (end, _) => return Some(end),
         }
     }
-    None
+}
+
+/// Nobody said a word for as long as is waited.
+fn silent(meter: &Meter) -> AssistantError {
+    let seconds = meter.longest().as_secs();
+    AssistantError {
+        code: AssistantErrorCode::Failed,
+        message: format!(
+            "The assistant has said nothing for {seconds} seconds, so it was given up. What had arrived is kept; ask again."
+        ),
+        cause: "no words in time".to_owned(),
+    }
+}
+
+/// More came than a reply may hold, and no word.
+fn endless() -> AssistantError {
+    AssistantError {
+        code: AssistantErrorCode::Failed,
+        message: "The assistant went on without an end and without saying anything, so it was given up. Ask again."
+            .to_owned(),
+        cause: "more events than a reply may have".to_owned(),
+    }
 }
 
 fn milliseconds_since(start: Instant) -> u64 {

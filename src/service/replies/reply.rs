@@ -143,11 +143,15 @@ impl Reply {
     pub(super) fn bytes(&self) -> usize {
         let text = |event: &ReplyEvent| match event {
             ReplyEvent::Delta { text, .. } | ReplyEvent::Reasoning { text, .. } => text.len(),
-            ReplyEvent::ToolStarted { arguments, .. } => arguments.to_string().len(),
-            ReplyEvent::ToolFinished { result, .. } => result.to_string().len(),
+            // The finished message holds them once more, as JSON and as text.
+            ReplyEvent::ToolStarted { arguments, .. } => 3 * arguments.to_string().len(),
+            ReplyEvent::ToolFinished { result, .. } => 2 * result.to_string().len(),
             // Its parts hold once more what its content holds.
             ReplyEvent::Done { message, .. } => 2 * message.content.len(),
-            ReplyEvent::Started { .. } | ReplyEvent::Progress { .. } | ReplyEvent::Failed { .. } => 0,
+            ReplyEvent::Started { .. }
+            | ReplyEvent::Progress { .. }
+            | ReplyEvent::TextWasReasoning { .. }
+            | ReplyEvent::Failed { .. } => 0,
         };
         self.log().iter().map(|event| size_of::<ReplyEvent>() + text(event)).sum()
     }

@@ -1,0 +1,276 @@
+//! What of an answer is text, thought or call.
+
+use super::*;
+
+#[tokio::test]
+async fn reasoning_comes_under_several_names_and_in_tags() {
+    for field in ["reasoning_content", "reasoning", "thinking"] {
+        let events =
+            streamed(&[delta(json!({field: "hm"})), delta(json!({"content": "yes"})), finish("stop")].concat()).await;
+        assert_eq!(events, [Ok(Event::Reasoning("hm".into())), text("yes")], "{field}");
+    }
+    let both = streamed(&[delta(json!({"reasoning": "hm", "reasoning_content": "hm"})), finish("stop")].concat()).await;
+    assert_eq!(both, [Ok(Event::Reasoning("hm".into()))]);
+    let tagged = ["<th", "ink>\nhm</thi", "nk>\n\nyes"].map(|piece| delta(json!({"content": piece}))).concat();
+    assert_eq!(streamed(&(tagged + &finish("stop"))).await, [Ok(Event::Reasoning("hm".into())), text("yes")]);
+}
+
+#[tokio::test]
+async fn tool_calls_are_gathered() {
+    let call = |value: Value| delta(json!({"tool_calls": [value]}));
+    let events = streamed(
+        &[
+            call(
+                json!({"index": 0, "id": "c1", "type": "function", "function": {"name": "datetime", "arguments": ""}}),
+            ),
+            call(json!({"index": 0, "function": {"arguments": "{\"zone\":"}})),
+            call(json!({"index": 1, "id": "c2", "function": {"name": "broken", "arguments": "{"}})),
+            call(json!({"index": 0, "function": {"arguments": "\"UTC\"}"}})),
+            // Another call under an index that is taken, as some servers send it.
+            call(json!({"index": 0, "id": "c3", "function": {"name": "empty"}})),
+            finish("tool_calls"),
+            "data: [DONE]\n\n".to_owned(),
+        ]
+        .concat(),
+    )
+    .await;
+    let expected =
+        [("c1", "datetime", json!({"zone": "UTC"})), ("c2", "broken", json!("{")), ("c3", "empty", json!({}))];
+    let expected = expected.map(|(call_id, name, arguments)| {
+        Ok(Event::ToolCall(ToolCall { call_id: call_id.into(), name: name.into(), arguments }))
+    });
+    assert_eq!(events, expected);
+}
+
+#[tokio::test]
+async fn the_reading_is_told_where_it_is_long_and_before_the_answer() {
+    let progress = |processed: u64, cache: u64, total: u64| {
+        let told = json!({"processed": processed, "cache": cache, "total": total, "time_ms": 1});
+        format!("data: {}\n\n", json!({"choices": [], "prompt_progress": told}))
+    };
+    let queued =
+        "data: {\"choices\":[],\"prompt_progress\":{\"total\":9,\"cache\":0,\"processed\":0,\"queued\":2}}\n\n";
+    let one = delta(json!({"content": "one"}));
+    let lines = [
+        queued.to_owned(),
+        queued.to_owned(),
+        progress(1000, 1000, 2000),
+        progress(1250, 1000, 2000),
+        progress(1251, 1000, 2000),
+        progress(2500, 1000, 2000),
+        one.clone(),
+        progress(1500, 1000, 2000),
+        finish("stop"),
+    ];
+    let reading = |fraction| Ok(Event::Progress(Phase::ReadingContext, Some(fraction)));
+    let waiting = Ok(Event::Progress(Phase::Waiting, None));
+    assert_eq!(streamed(&lines.concat()).await, [waiting, reading(0.0), reading(0.25), reading(1.0), text("one")]);
+    for short in [progress(10, 1900, 2000), progress(0, 0, 0), progress(100, 200, 100)] {
+        assert_eq!(streamed(&(short + &one + &finish("stop"))).await, [text("one")]);
+    }
+}
+
+fn thought(text: &str) -> Result<Event, AssistantError> {
+    Ok(Event::Reasoning(text.to_owned()))
+}
+
+/// Reasoning and content as they stand in the end.
+fn gathered(events: &Events) -> (String, String) {
+    let (mut reasoning, mut content) = (String::new(), String::new());
+    for event in events {
+        match event {
+            Ok(Event::Text(text)) => content.push_str(text),
+            Ok(Event::Reasoning(text)) => reasoning.push_str(text),
+            Ok(Event::TextWasReasoning) => reasoning.push_str(std::mem::take(&mut content).trim()),
+            other => panic!("{other:?}"),
+        }
+    }
+    (reasoning, content)
+}
+
+#[tokio::test]
+async fn words_are_found_wherever_servers_put_them() {
+    let part = |kind: &str, field: &str, value: Value| json!([{"type": kind, field: value}]);
+    for (what, members, reasoning, content) in [
+        ("a text part", json!({"content": part("text", "text", json!("b"))}), "", "b"),
+        ("an output part", json!({"content": part("output_text", "text", json!("b"))}), "", "b"),
+        ("a part of plain text", json!({"content": ["a", "b"]}), "", "ab"),
+        ("a part alone", json!({"content": {"type": "text", "text": "b"}}), "", "b"),
+        ("a text with a value", json!({"content": part("text", "text", json!({"value": "b"}))}), "", "b"),
+        ("a thought", json!({"content": part("thinking", "thinking", json!("hm"))}), "hm", ""),
+        (
+            "a thought of parts",
+            json!({"content": part("thinking", "thinking", part("text", "text", json!("hm")))}),
+            "hm",
+            "",
+        ),
+        (
+            "thought and text",
+            json!({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "b"}]}),
+            "hm",
+            "b",
+        ),
+        (
+            "an unknown part",
+            json!({"content": [{"type": "reference", "ids": [1]}, {"type": "text", "text": "b"}]}),
+            "",
+            "b",
+        ),
+        ("a refusal", json!({"content": null, "refusal": "I will not."}), "", "I will not."),
+        ("a refusing part", json!({"content": part("refusal", "refusal", json!("No."))}), "", "No."),
+        ("thoughts of parts", json!({"thinking": part("text", "text", json!("hm")), "content": "b"}), "hm", "b"),
+        ("an object of thoughts", json!({"reasoning": {"content": "hm"}}), "hm", ""),
+        (
+            "details",
+            json!({"reasoning_details": [{"type": "reasoning.text", "text": "h"}, {"type": "reasoning.summary", "summary": "m"}, {"type": "reasoning.encrypted", "data": "x"}]}),
+            "hm",
+            "",
+        ),
+        (
+            "details of the same",
+            json!({"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}),
+            "hm",
+            "",
+        ),
+        ("two thoughts", json!({"reasoning": "a", "reasoning_content": "b"}), "ba", ""),
+        ("a text field", json!({"text": "b"}), "", "b"),
+        ("sound with its words", json!({"content": null, "audio": {"id": "x", "transcript": "b"}}), "", "b"),
+    ] {
+        let expected = (reasoning.to_owned(), content.to_owned());
+        assert_eq!(
+            gathered(&streamed(&(delta(members.clone()) + &finish("stop"))).await),
+            expected,
+            "{what}, streamed"
+        );
+        let message = json!({"choices": [{"index": 0, "message": members, "finish_reason": "stop"}]});
+        assert_eq!(gathered(&streamed(&message.to_string()).await), expected, "{what}, whole");
+        assert_eq!(gathered(&streamed(&format!("data: {message}\n\n")).await), expected, "{what}, whole in a stream");
+    }
+    for (what, choice, content) in [
+        ("a legacy completion", json!({"text": "b", "index": 0}), "b"),
+        ("a delta that is a text", json!({"delta": "b"}), "b"),
+        ("an empty delta beside a message", json!({"delta": {}, "message": {"content": "b"}}), "b"),
+        ("an empty delta beside a text", json!({"delta": {}, "text": "b"}), "b"),
+        ("no delta", json!({"delta": null, "message": {"content": "b"}}), "b"),
+    ] {
+        let mut choice = choice;
+        choice["finish_reason"] = json!("stop");
+        let events = streamed(&format!("data: {}\n\n", json!({"choices": [choice]}))).await;
+        assert_eq!(gathered(&events), (String::new(), content.to_owned()), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn parts_and_plain_texts_are_joined() {
+    let thinking = json!([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]);
+    let good = json!([{"type": "text", "text": "Good "}]);
+    let stream =
+        [delta(json!({"content": thinking})), delta(json!({"content": good})), delta(json!({"content": "morning!"}))]
+            .concat();
+    assert_eq!(gathered(&streamed(&(stream + &finish("stop"))).await), ("hm".into(), "Good morning!".into()));
+    let content = json!([thinking[0], good[0], "morning!"]);
+    let whole = json!({"choices": [{"message": {"content": content}, "finish_reason": "stop"}]}).to_string();
+    assert_eq!(gathered(&streamed(&whole).await), ("hm".into(), "Good morning!".into()));
+}
+
+#[tokio::test]
+async fn what_is_repeated_at_the_end_is_not_doubled() {
+    let message = |content: &str, reason: Value| {
+        format!(
+            "data: {}\n\n",
+            json!({"choices": [{"index": 0, "message": {"content": content, "reasoning": "hm"}, "finish_reason": reason}]})
+        )
+    };
+    let deltas =
+        [delta(json!({"reasoning": "hm"})), delta(json!({"content": "one"})), delta(json!({"content": " two"}))]
+            .concat();
+    let expected = ("hm".to_owned(), "one two".to_owned());
+    assert_eq!(gathered(&streamed(&(deltas.clone() + &message("one two", json!("stop")))).await), expected);
+    let rest = deltas.clone() + &message("one two three", json!("stop"));
+    assert_eq!(gathered(&streamed(&rest).await), ("hm".into(), "one two three".into()));
+    // Messages that grow.
+    let grow = |content: &str, reason: Value| {
+        format!("data: {}\n\n", json!({"choices": [{"message": {"content": content}, "finish_reason": reason}]}))
+    };
+    let growing = grow("one", json!(null)) + &grow("one two", json!(null)) + &grow("one two", json!("stop"));
+    assert_eq!(gathered(&streamed(&growing).await), (String::new(), "one two".into()));
+    // Ollama's own lines.
+    let line = |content: &str, done: bool| {
+        json!({"model": "m", "message": {"role": "assistant", "content": content}, "done": done}).to_string() + "\n"
+    };
+    assert_eq!(
+        gathered(&streamed(&(line("one ", false) + &line("two", false) + &line("", true))).await),
+        (String::new(), "one two".into())
+    );
+}
+
+#[tokio::test]
+async fn a_closing_tag_alone_ends_the_thoughts() {
+    let said = "Okay, the user\n</think>\n\nHello!";
+    let expected = ("Okay, the user".to_owned(), "Hello!".to_owned());
+    for size in [1, 3, 7, 100] {
+        let pieces: Vec<char> = said.chars().collect();
+        let stream: String =
+            pieces.chunks(size).map(|piece| delta(json!({"content": piece.iter().collect::<String>()}))).collect();
+        assert_eq!(gathered(&streamed(&(stream + &finish("stop"))).await), expected, "{size}");
+    }
+    let at_once = streamed(&(delta(json!({"content": said})) + &finish("stop"))).await;
+    assert_eq!(at_once, [thought("Okay, the user"), text("Hello!")]);
+    let whole = json!({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).to_string();
+    assert_eq!(gathered(&streamed(&whole).await), expected);
+    let code = "Write `</think>`, or\n```\n</think>\n```\n";
+    assert_eq!(
+        gathered(&streamed(&(delta(json!({"content": code})) + &finish("stop"))).await),
+        (String::new(), code.into())
+    );
+    // A server that tells them apart and lets a tag through.
+    let leaked = delta(json!({"reasoning_content": "hm"})) + &delta(json!({"content": "\n</think>\n\nHello!"}));
+    assert_eq!(gathered(&streamed(&(leaked + &finish("stop"))).await), ("hm".into(), "Hello!".into()));
+}
+
+#[tokio::test]
+async fn calls_with_the_same_marks_are_told_apart() {
+    let calls = |events: Events| -> Vec<(String, Value)> {
+        events
+            .into_iter()
+            .map(|event| match event {
+                Ok(Event::ToolCall(call)) => (call.name, call.arguments),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    };
+    let (rome, oslo) = (json!({"city": "Rome"}), json!({"city": "Oslo"}));
+    let expected = vec![("weather".to_owned(), rome.clone()), ("weather".to_owned(), oslo.clone())];
+    for mark in [json!({"index": 0, "id": ""}), json!({})] {
+        let call = |city: &Value| {
+            let mut call = mark.clone();
+            call["function"] = json!({"name": "weather", "arguments": city.to_string()});
+            delta(json!({"tool_calls": [call]}))
+        };
+        assert_eq!(calls(streamed(&(call(&rome) + &call(&oslo) + &finish("tool_calls"))).await), expected, "{mark}");
+    }
+    // The older form, and calls spread over choices.
+    let older = delta(json!({"function_call": {"name": "weather", "arguments": rome.to_string()}}));
+    assert_eq!(calls(streamed(&(older + &finish("function_call"))).await), expected[..1]);
+    let spread = json!({"choices": [
+        {"index": 0, "message": {"content": "Let me see."}, "finish_reason": "tool_calls"},
+        {"index": 1, "message": {"content": null, "tool_calls": [{"id": "c", "function": {"name": "weather", "arguments": rome.to_string()}}]}},
+    ]});
+    let events = streamed(&spread.to_string()).await;
+    assert_eq!(events[0], text("Let me see."));
+    assert_eq!(calls(events[1..].to_vec()), expected[..1]);
+}
+
+#[tokio::test]
+async fn reasons_to_end_are_understood_or_kept() {
+    let one = delta(json!({"content": "one"}));
+    for reason in ["eos_token", "stop_sequence", "STOP", "end_turn", "stop"] {
+        assert_eq!(streamed(&(one.clone() + &finish(reason))).await, [text("one")], "{reason}");
+    }
+    for (reason, cut_off) in
+        [("max_tokens", "length"), ("MAX_TOKENS", "length"), ("length", "length"), ("oddly", "oddly")]
+    {
+        let events = streamed(&(one.clone() + &finish(reason))).await;
+        assert_eq!(events, [text("one"), Ok(Event::CutOff(cut_off.into()))], "{reason}");
+    }
+}
