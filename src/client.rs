@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod drafts;
 pub mod journal;
+pub mod queue;
 pub mod reply_stream;
 pub mod save_state;
 pub mod session_manager;

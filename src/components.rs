@@ -6,6 +6,7 @@ pub mod icon;
 pub mod local_time;
 pub mod markdown;
 pub mod navigation;
+pub mod queue;
 pub mod session_browser;
 pub mod shortcuts;
 pub mod toast;

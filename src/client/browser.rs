@@ -18,6 +18,9 @@ const CHANNEL: &str = "verbatim";
 /// How near the end, in pixels, counts as being there.
 const END_SLACK: i32 = 64;
 
+/// The steps in which a look for the server is waited for, in milliseconds.
+const LOOK_STEP_MS: u32 = 500;
+
 /// How long a code block's button says that it copied, in milliseconds.
 const COPIED_MS: u32 = 1_500;
 
@@ -172,6 +175,27 @@ pub fn release_claims() {
     }
 }
 
+/// Lets go of what [`claim`] holds under this name.
+pub fn release_claim(name: &str) {
+    if let Some(end) = CLAIMS.with_borrow_mut(|claims| claims.remove(name)) {
+        let _ = end.call0(&JsValue::NULL);
+    }
+}
+
+/// The name of this visit: of this tab, also when its page is loaded anew.
+pub fn visit_name() -> String {
+    const KEY: &str = "verbatim.visit";
+    let storage = window().session_storage().ok().flatten();
+    let known = storage.as_ref().and_then(|storage| storage.get_item(KEY).ok().flatten());
+    known.unwrap_or_else(|| {
+        let name = uuid::Uuid::new_v4().simple().to_string();
+        if let Some(storage) = storage {
+            let _ = storage.set_item(KEY, &name);
+        }
+        name
+    })
+}
+
 /// What stands in the field with this id, for what is typed before the page listens.
 pub fn value_of(id: &str) -> String {
     let element = document().get_element_by_id(id);
@@ -255,6 +279,29 @@ pub async fn post(path: &str, body: String) -> Result<String, AppError> {
     let init = request(&body).map_err(|_| unreachable_server())?;
     let response = fetch(path, &init).await?;
     text(&response).await.map_err(|_| unreachable_server())
+}
+
+/// Whether the server answers within a time, in milliseconds, whatever it says.
+pub async fn is_server_there(patience_ms: u32) -> bool {
+    let init = RequestInit::new();
+    // A small file, of which only the head is sent.
+    init.set_method("HEAD");
+    let _ = Reflect::set(&init, &"cache".into(), &"no-store".into());
+    let Ok(abort) = AbortController::new() else { return true };
+    init.set_signal(Some(&abort.signal()));
+    let asked = window().fetch_with_str_and_init("/icon.svg", &init);
+    spawn_local(async move {
+        // In steps, so that a page that is busy itself does not take its own lateness for the server's.
+        for _ in 0..patience_ms / LOOK_STEP_MS {
+            sleep(LOOK_STEP_MS).await;
+        }
+        // To abort what is done does nothing.
+        abort.abort();
+    });
+    let answer = JsFuture::from(asked).await;
+    // Something between us and a server that is away answers with one of these.
+    let answer = answer.ok().and_then(|answer| answer.dyn_into::<Response>().ok());
+    answer.is_some_and(|answer| !matches!(answer.status(), 502..=504))
 }
 
 /// Sends JSON in a way that outlives the page; the answer is not waited for.
@@ -455,6 +502,37 @@ pub fn is_typing(event: &ev::KeyboardEvent) -> bool {
         .target()
         .and_then(|target| target.dyn_into::<web_sys::Element>().ok())
         .is_some_and(|element| matches!(element.tag_name().as_str(), "INPUT" | "TEXTAREA" | "SELECT"))
+}
+
+/// Whether something is open above the page that has its own use for Escape: a dialog, a menu.
+pub fn is_something_open() -> bool {
+    let found = |selector: &str| document().query_selector(selector).is_ok_and(|found| found.is_some());
+    found("dialog[open]") || found("[aria-haspopup][aria-expanded=\"true\"]") || found(":popover-open")
+}
+
+/// Calls `handler` when an element gets another size, and once soon; ends with what this returns.
+pub fn on_resize(element: &web_sys::Element, handler: Box<dyn Fn()>) -> impl FnOnce() + use<> {
+    let handler = Closure::<dyn Fn()>::wrap(handler);
+    // Typed bindings would be one more feature for this one call.
+    let observer = Reflect::get(&window(), &"ResizeObserver".into())
+        .and_then(|class| class.dyn_into::<js_sys::Function>())
+        .and_then(|class| Reflect::construct(&class, &js_sys::Array::of1(handler.as_ref())));
+    let call = |observer: &JsValue, method: &str, argument: &JsValue| {
+        if let Ok(method) =
+            Reflect::get(observer, &method.into()).and_then(|method| method.dyn_into::<js_sys::Function>())
+        {
+            let _ = method.call1(observer, argument);
+        }
+    };
+    if let Ok(observer) = &observer {
+        call(observer, "observe", element.as_ref());
+    }
+    move || {
+        if let Ok(observer) = observer {
+            call(&observer, "disconnect", &JsValue::UNDEFINED);
+        }
+        drop(handler);
+    }
 }
 
 /// Scrolls an element to its end.

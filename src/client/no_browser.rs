@@ -69,6 +69,14 @@ pub fn claim(_name: &str) -> impl Future<Output = bool> + use<> {
 /// Lets go of everything that [`claim`] holds.
 pub fn release_claims() {}
 
+/// Lets go of what [`claim`] holds under this name.
+pub fn release_claim(_name: &str) {}
+
+/// The name of this visit: there is none here.
+pub fn visit_name() -> String {
+    String::new()
+}
+
 /// What stands in the field with this id: nothing here.
 pub fn value_of(_id: &str) -> String {
     String::new()
@@ -99,6 +107,11 @@ pub fn every(_ms: u32, _handler: impl Fn() + 'static) {}
 /// Always, here.
 pub async fn post(_path: &str, _body: String) -> Result<String, AppError> {
     Err(unreachable_server())
+}
+
+/// Whether the server answers: it is here.
+pub async fn is_server_there(_patience_ms: u32) -> bool {
+    true
 }
 
 /// Sends JSON in a way that outlives the page.
@@ -174,6 +187,16 @@ pub fn has_fine_pointer() -> bool {
 /// Whether the event comes from a field in which one types.
 pub fn is_typing(_event: &web_sys::KeyboardEvent) -> bool {
     false
+}
+
+/// Whether something is open above the page: nothing here.
+pub fn is_something_open() -> bool {
+    false
+}
+
+/// Calls `handler` when an element gets another size.
+pub fn on_resize(_element: &web_sys::Element, _handler: Box<dyn Fn()>) -> impl FnOnce() + use<> {
+    || ()
 }
 
 /// Scrolls an element to its end.

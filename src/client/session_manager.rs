@@ -12,6 +12,7 @@ mod saving;
 
 use super::drafts::Drafts;
 use super::journal;
+use super::queue::{Hold, Queue, Queued};
 use super::reply_stream::{self, ReplyRequest};
 use super::save_state::SaveState;
 use super::turns::{self, Beginning, PART_TURNS, Row, Turn};
@@ -40,6 +41,11 @@ const AUTOSAVE_SECONDS: u32 = 5;
 
 /// Seconds between two questions for an assistant while none can be reached.
 const ASSISTANT_SECONDS: u32 = 10;
+
+/// Seconds between two looks whether the server is there, and how long one waits for it, in milliseconds: together less than the
+/// time in which a person is to learn that it is not.
+const LOOK_SECONDS: u32 = 3;
+const LOOK_PATIENCE_MS: u32 = 6_000;
 
 /// How many characters of the first message stand for a missing title.
 const TITLE_CHARACTERS: usize = 80;
@@ -137,6 +143,8 @@ struct Inner {
     /// Events that wait for the next animation frame.
     events: VecDeque<ReplyEvent>,
     frame_asked: bool,
+    /// When what comes next may be shown, in milliseconds since 1970.
+    free_at: f64,
 }
 
 /// The session in hand. A handle: copies are the same session.
@@ -164,6 +172,11 @@ pub struct SessionManager {
     pub earlier: RwSignal<Earlier>,
     /// What is typed and not sent.
     pub drafts: Drafts,
+    /// What waits to be sent.
+    pub queue: Queue,
+    /// Whether the server does not answer, as far as this page has looked.
+    pub is_away: RwSignal<bool>,
+    is_looking: StoredValue<bool>,
     turns: RwSignal<Vec<Turn>>,
     beginning: RwSignal<Beginning>,
     leaf: RwSignal<Option<String>>,
@@ -191,6 +204,9 @@ impl SessionManager {
             visits: RwSignal::new(0),
             earlier: RwSignal::new(Earlier::Idle),
             drafts: Drafts::default(),
+            queue: Queue::default(),
+            is_away: RwSignal::new(false),
+            is_looking: StoredValue::new(false),
             turns: RwSignal::new(Vec::new()),
             beginning: RwSignal::new(Beginning::default()),
             leaf: RwSignal::new(None),
@@ -211,14 +227,11 @@ impl SessionManager {
             spawn_local(async move { self.save_all_left_behind().await });
         });
         browser::on_window("online", move || {
-            if matches!(*self.earlier.read_untracked(), Earlier::Failed(_)) {
-                self.load_earlier();
-            }
-            spawn_local(async move {
-                self.save().await;
-                self.save_all_left_behind().await;
-            });
+            self.go_on();
+            self.look_for_server();
         });
+        browser::on_window("offline", move || self.look_for_server());
+        browser::every(LOOK_SECONDS * 1_000, move || self.look_for_server());
         spawn_local(async move { self.save_all_left_behind().await });
         browser::on_window("pagehide", move || self.flush_on_exit());
         browser::on_document("visibilitychange", move || {
@@ -228,6 +241,7 @@ impl SessionManager {
                 self.apply_waiting();
                 self.catch_up();
                 self.ask_assistant_if_away();
+                self.look_for_server();
             }
         });
         browser::on_window("focus", move || self.ask_assistant_if_away());
@@ -243,8 +257,53 @@ impl SessionManager {
         Effect::new(move |_| {
             if self.visits.get() > 0 {
                 self.take_up_work();
+                self.queue.open(self.session_id.get_untracked(), move |id| self.holds(id));
             }
         });
+        Effect::new(move |_| {
+            self.live.track();
+            self.notice.track();
+            self.turns.track();
+            if !self.queue.is_empty() && self.live.read_untracked().is_none() && untrack(|| self.hold()).is_none() {
+                self.send_queued();
+            }
+        });
+    }
+
+    /// Takes up what could not be done while the server was away.
+    fn go_on(self) {
+        if matches!(*self.earlier.read_untracked(), Earlier::Failed(_)) {
+            self.load_earlier();
+        }
+        spawn_local(async move {
+            self.save().await;
+            self.save_all_left_behind().await;
+        });
+    }
+
+    /// Looks whether the server is there, while the page is seen.
+    fn look_for_server(self) {
+        if browser::is_hidden() || self.is_looking.try_update_value(|is| std::mem::replace(is, true)) != Some(false) {
+            return;
+        }
+        spawn_local(async move {
+            let is_there = browser::is_server_there(LOOK_PATIENCE_MS).await;
+            let _ = self.is_looking.try_set_value(false);
+            self.note_server(is_there);
+        });
+    }
+
+    /// Notes whether the server answers.
+    pub fn note_server(self, is_there: bool) {
+        if self.is_away.try_get_untracked() != Some(is_there) {
+            return;
+        }
+        self.is_away.set(!is_there);
+        if is_there {
+            self.go_on();
+            self.catch_up();
+            self.ask_assistant_if_away();
+        }
     }
 
     /// Takes a session in hand.
@@ -307,6 +366,12 @@ impl SessionManager {
     pub fn rows(&self) -> Vec<Row> {
         let (turns, leaf, beginning) = (self.turns.read(), self.leaf.read(), self.beginning.read());
         turns::rows(&turns, leaf.as_deref(), beginning.above.as_deref())
+    }
+
+    /// The hidden turns of the shown conversation, each with the shown turn that it stands before; see [`turns::hidden`].
+    pub fn hidden_turns(&self) -> HashMap<Option<String>, Vec<String>> {
+        let (turns, leaf, beginning) = (self.turns.read(), self.leaf.read(), self.beginning.read());
+        turns::hidden(&turns, leaf.as_deref(), beginning.above.as_deref())
     }
 
     /// How many turns are shown before those that are held.
@@ -386,14 +451,52 @@ impl SessionManager {
         })
     }
 
-    /// Says something: shows it at once, keeps it in the browser, sends it, and follows the reply.
+    /// Says something: shows it at once, keeps it in the browser, sends it, and follows the reply. While a reply is coming it waits.
     pub fn send(self, content: String) {
-        if self.live.read_untracked().is_some() {
+        let queued = Queued {
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            content,
+            modes: self.modes.get_untracked(),
+            queued_at: time::format(Utc::now()),
+            visit: browser::visit_name(),
+        };
+        let goes_soon = untrack(|| !self.queue.is_empty() && self.hold().is_none());
+        if self.is_live() || goes_soon {
+            self.queue.push(queued);
+        } else {
+            self.say(queued);
+        }
+    }
+
+    /// Sends the first of what waits, also where it would not go by itself.
+    pub fn send_queued(self) {
+        if self.is_live() {
             return;
         }
-        let modes = self.modes.get_untracked();
+        let Some(first) = untrack(|| self.queue.first()) else { return };
+        self.notice.set(None);
+        self.say(first.clone());
+        // It is kept as an unsaved turn by now; a page that is left in between finds it there by its id.
+        self.queue.take(&first.id);
+    }
+
+    /// Why what waits is not sent by itself once no reply is coming.
+    pub fn hold(&self) -> Option<Hold> {
+        let first = self.queue.first()?;
+        if first.visit != browser::visit_name() {
+            return Some(Hold::Earlier);
+        }
+        let is_unsaved = self.inner.with_value(|inner| !inner.dirty.is_empty());
+        if self.notice.read().is_some() || is_unsaved || !journal::unsaved(self.session_id.read().as_ref()).is_empty() {
+            return Some(Hold::Trouble);
+        }
+        Hold::after(self.rows().last().map(|row| row.turn.message.read()).as_deref())
+    }
+
+    fn say(self, queued: Queued) {
+        let Queued { id, content, modes, .. } = queued;
         let message = Message {
-            id: uuid::Uuid::new_v4().simple().to_string(),
+            id,
             parent_id: self.last_shown_id(),
             role: Role::User,
             content,
@@ -506,6 +609,17 @@ impl SessionManager {
             self.move_leaf(moved.before.clone());
         }
         self.change_turn(id, "hidden", Value::Null);
+    }
+
+    /// Brings hidden turns back into the conversation, and shows the way to them.
+    pub fn show_turns(self, ids: &[String]) {
+        for id in ids {
+            self.change_turn(id, "hidden", Value::Null);
+        }
+        let shown: HashSet<String> = untrack(|| self.rows()).into_iter().map(|row| row.turn.id).collect();
+        if let Some(other) = ids.iter().rev().find(|id| !shown.contains(*id)).filter(|_| !self.is_live()) {
+            self.switch_to(other);
+        }
     }
 
     /// Chooses what the assistant may do in the next turn.
@@ -691,6 +805,7 @@ impl SessionManager {
         let dirty = self.inner.with_value(|inner| inner.dirty.clone());
         move_to(&started, &self.messages_of(&dirty));
         self.drafts.move_to(&started);
+        self.queue.move_to(&started);
         self.metadata.set(metadata);
         // Nothing has been written to it yet.
         self.inner.update_value(|inner| inner.revision = Some(0));

@@ -99,6 +99,41 @@ pub fn rows(turns: &[Turn], leaf: Option<&str>, above: Option<&str>) -> Vec<Row>
         .collect()
 }
 
+/// The hidden turns of the shown conversation, by the shown turn before which they stand or of which they are versions; under `None`
+/// those behind the last.
+pub fn hidden(turns: &[Turn], leaf: Option<&str>, above: Option<&str>) -> HashMap<Option<String>, Vec<String>> {
+    let guards: Vec<_> = turns.iter().map(|turn| turn.message.read_untracked()).collect();
+    let messages: Vec<&Message> = guards.iter().map(|guard| &**guard).collect();
+    let mut found = HashMap::new();
+    if !messages.iter().any(|message| message.is_hidden()) {
+        return found;
+    }
+    let parents = tree::parents_in_part(&messages, above);
+    let path = tree::active_path_in(&messages, &parents, leaf);
+    let on_path: HashSet<usize> = path.iter().copied().collect();
+    let mut beside: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
+    for (position, parent) in parents.iter().enumerate() {
+        if messages[position].is_hidden() && !on_path.contains(&position) {
+            beside.entry(*parent).or_default().push(position);
+        }
+    }
+    let mut waiting: Vec<usize> = Vec::new();
+    for &position in &path {
+        waiting.extend(beside.remove(&parents[position]).unwrap_or_default());
+        if messages[position].is_hidden() {
+            waiting.push(position);
+        } else if !waiting.is_empty() {
+            let ids = waiting.drain(..).map(|hidden| turns[hidden].id.clone()).collect();
+            found.insert(Some(turns[position].id.clone()), ids);
+        }
+    }
+    waiting.extend(beside.remove(&path.last().copied()).unwrap_or_default());
+    if !waiting.is_empty() {
+        found.insert(None, waiting.into_iter().map(|hidden| turns[hidden].id.clone()).collect());
+    }
+    found
+}
+
 /// Where a person lands who switches to the version `id` of a turn: the id of the newest message that follows it.
 pub fn newest_leaf(turns: &[Turn], above: Option<&str>, id: &str) -> Option<String> {
     let guards: Vec<_> = turns.iter().map(|turn| turn.message.read_untracked()).collect();
@@ -212,6 +247,33 @@ mod tests {
         assert!(!hangs_outside(&[message("c", Some("b"), json!({}))], &part), "it is loaded itself");
         assert!(hangs_outside(&[message("e", Some("x"), json!({}))], &part));
         assert!(!hangs_outside(&[message("e", Some("x"), json!({}))], &loaded(&[], 0)), "the whole is there");
+    }
+
+    #[test]
+    fn hidden_turns_are_told_where_they_stand() {
+        Owner::new().with(|| {
+            let hidden = || json!({"hidden":true});
+            let turns: Vec<Turn> = [
+                message("a", None, hidden()),
+                message("b", Some("a"), json!({})),
+                message("c", Some("b"), hidden()),
+                message("d", Some("c"), hidden()),
+                message("e", Some("d"), json!({})),
+                message("e2", Some("d"), hidden()),
+                message("f", Some("e"), hidden()),
+            ]
+            .map(Turn::new)
+            .to_vec();
+            let of = |before: Option<&str>, ids: &[&str]| {
+                (before.map(str::to_owned), ids.iter().map(|&id| id.to_owned()).collect::<Vec<_>>())
+            };
+            let expected = HashMap::from([of(Some("b"), &["a"]), of(Some("e"), &["c", "d", "e2"]), of(None, &["f"])]);
+            assert_eq!(super::hidden(&turns, Some("f"), None), expected);
+            assert_eq!(super::hidden(&turns, Some("e"), None), expected);
+            assert_eq!(super::hidden(&turns[..0], None, None), HashMap::new());
+            let shown = [message("a", None, json!({}))].map(Turn::new);
+            assert_eq!(super::hidden(&shown, None, None), HashMap::new());
+        });
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub fn Composer(
     field: NodeRef<html::Textarea>,
     /// Called with what is typed at each change.
     on_input: Callback<String>,
-    /// Called with the message.
+    /// Called with the message; while a reply is being generated it waits.
     on_send: Callback<String>,
     /// Called to stop the reply.
     on_stop: Callback<()>,
@@ -31,8 +31,9 @@ pub fn Composer(
     on_modes: Callback<Modes>,
 ) -> impl IntoView {
     let is_blank = Memo::new(move |_| draft.read().trim().is_empty());
+    let can_queue = Memo::new(move |_| is_busy.get() && !is_blank.get());
     let send = move || {
-        if is_busy.get_untracked() || is_blank.get_untracked() {
+        if is_blank.get_untracked() {
             return;
         }
         let text = draft.get_untracked();
@@ -61,6 +62,7 @@ pub fn Composer(
                 node_ref=field
                 id="message"
                 aria-label="Message"
+                dir="auto"
                 placeholder="Write a message"
                 rows=move || draft.read().lines().count().clamp(1, MOST_LINES).to_string()
                 autocomplete="off"
@@ -90,13 +92,37 @@ pub fn Composer(
                     is_on=Signal::derive(move || modes.read().web_search)
                     on_change=Callback::new(move |on| on_modes.run(Modes { web_search: on, ..modes.get_untracked() }))
                 />
-                <span class="composer__hint" aria-hidden="true">"Enter sends · Shift Enter breaks the line"</span>
+                <span class="composer__hint" aria-hidden="true">
+                    {move || {
+                        if is_busy.get() {
+                            "Enter sends after this reply · Esc stops it"
+                        } else {
+                            "Enter sends · Shift Enter breaks the line"
+                        }
+                    }}
+                </span>
+                {move || {
+                    can_queue
+                        .get()
+                        .then(|| {
+                            view! {
+                                <button
+                                    type="button"
+                                    class="button button--small composer__queue"
+                                    title="Send after this reply (Enter)"
+                                    on:click=move |_| send()
+                                >
+                                    "Queue"
+                                </button>
+                            }
+                        })
+                }}
                 <button
                     type="button"
                     class="composer__send"
                     class:composer__send--stop=is_busy
                     aria-label=move || if is_busy.get() { "Stop" } else { "Send" }
-                    title=move || if is_busy.get() { "Stop the reply" } else { "Send (Enter)" }
+                    title=move || if is_busy.get() { "Stop the reply (Esc)" } else { "Send (Enter)" }
                     // Not `disabled`, which would take the focus from it when Stop becomes Send.
                     aria-disabled=move || (!is_busy.get() && is_blank.get()).then_some("true")
                     on:click=move |_| if is_busy.get_untracked() { on_stop.run(()) } else { send() }

@@ -84,7 +84,7 @@ pub fn Confirm(
             on:close=move |_| asked.set(None)
         >
             <h2 class="dialog__title" id="confirm-title">{move || word(0)}</h2>
-            <p class="dialog__name">{move || asked.read().as_ref().map(|question| question.name.clone())}</p>
+            <p class="dialog__name" dir="auto">{move || asked.read().as_ref().map(|question| question.name.clone())}</p>
             <p class="dialog__text">{move || word(1)}</p>
             <div class="dialog__actions">
                 <button type="button" class="button" on:click=move |_| asked.set(None) autofocus>

@@ -105,6 +105,7 @@ pub fn SessionBrowser(
                     type="search"
                     class="search__field"
                     aria-label="Search recent sessions"
+                    dir="auto"
                     placeholder="Search"
                     prop:value=move || query.get()
                     on:input=move |event| query.set(event_target_value(&event))
@@ -170,7 +171,7 @@ fn BrowserRow(
             <a class="browser__link" href=href aria-current=is_current on:click=move |_| is_open.set(false)>
                 <span class="browser__title">
                     <span class="kind" role="img" aria-label=kind>{sign}</span>
-                    {title}
+                    <bdi>{title}</bdi>
                 </span>
                 <span class="browser__facts">
                     <LocalTime at=row.last_updated style=TimeStyle::Short/>

@@ -4,9 +4,10 @@ use super::confirm::follow_open;
 use leptos::html;
 use leptos::prelude::*;
 
-const KEYS: [(&str, &str); 8] = [
+const KEYS: [(&str, &str); 9] = [
     ("Enter", "Send the message"),
     ("Shift Enter", "A new line in the message"),
+    ("Esc", "Stop the reply"),
     ("Ctrl K  or  ⌘ K", "Find a session"),
     ("/", "Search, on the Sessions page"),
     ("↑  ↓", "Move through a list of sessions"),

@@ -13,6 +13,13 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use serde_json::Value;
 
+/// How many cards of tools a turn shows at first, and how many more at a click.
+const TOOLS_AT_FIRST: usize = 50;
+const TOOLS_MORE: usize = 200;
+
+/// How many pieces of a reply, texts and thoughts, stand alone; the rest is one piece of each kind.
+const MAX_SEGMENTS: usize = 200;
+
 /// What can be done with a turn; without it a transcript is only read.
 #[derive(Clone, Copy)]
 pub struct TurnActions {
@@ -41,6 +48,10 @@ pub struct TurnActions {
 enum Segment {
     Text,
     Reasoning,
+    /// All texts from here on, where there are very many.
+    RestOfText,
+    /// All thoughts from here on.
+    RestOfReasoning,
 }
 
 /// One turn.
@@ -86,7 +97,7 @@ pub fn TurnView(
         Memo::new(move |_| rating_of(&message.read()))
     });
     let body = if is_user {
-        view! { <div class="turn__words">{first.content.clone()}</div> }.into_any()
+        view! { <div class="turn__words" dir="auto">{first.content.clone()}</div> }.into_any()
     } else {
         view! { <ReplyBody message=message.clone() is_live/> }.into_any()
     };
@@ -162,11 +173,11 @@ fn ReplyBody(message: ArcRwSignal<Message>, is_live: Memo<bool>) -> impl IntoVie
             children=move |(index, segment)| {
                 let text = {
                     let message = message.clone();
-                    Memo::new(move |_| segment_text(&message.read(), index))
+                    Memo::new(move |_| segment_text(&message.read(), index, segment))
                 };
                 match segment {
-                    Segment::Text => view! { <Markdown text/> }.into_any(),
-                    Segment::Reasoning => {
+                    Segment::Text | Segment::RestOfText => view! { <Markdown text is_growing=is_live/> }.into_any(),
+                    Segment::Reasoning | Segment::RestOfReasoning => {
                         let message = message.clone();
                         let summary = move || {
                             let message = message.read();
@@ -176,7 +187,7 @@ fn ReplyBody(message: ArcRwSignal<Message>, is_live: Memo<bool>) -> impl IntoVie
                         view! {
                             <details class="reasoning">
                                 <summary class="reasoning__summary">{summary}</summary>
-                                <div class="reasoning__text">{text}</div>
+                                <div class="reasoning__text" dir="auto">{text}</div>
                             </details>
                         }
                             .into_any()
@@ -194,16 +205,24 @@ pub fn Markdown(
     /// The text.
     #[prop(into)]
     text: Signal<String>,
+    /// Whether more of it may come.
+    #[prop(into)]
+    is_growing: Signal<bool>,
 ) -> impl IntoView {
-    let blocks = Memo::new(move |_| markdown::blocks(&text.read()));
+    let growing = StoredValue::new(markdown::Growing::default());
+    let blocks = Memo::new(move |_| {
+        let (text, is_complete) = (text.read(), !is_growing.get());
+        growing.try_update_value(|growing| growing.blocks(&text, is_complete)).unwrap_or_default()
+    });
     view! {
         <div class="md">
             <For
                 each=move || 0..blocks.read().len()
                 key=|index| *index
                 children=move |index| {
-                    let html = Memo::new(move |_| blocks.read().get(index).cloned().unwrap_or_default());
-                    view! { <div class="md__block" inner_html=move || html.get()></div> }
+                    let html = Memo::new(move |_| blocks.read().get(index).cloned());
+                    let html = move || html.read().as_deref().unwrap_or_default().to_owned();
+                    view! { <div class="md__block" inner_html=html></div> }
                 }
             />
         </div>
@@ -213,15 +232,36 @@ pub fn Markdown(
 #[component]
 fn Tools(message: ArcRwSignal<Message>) -> impl IntoView {
     let tools = Memo::new(move |_| message.read().tools_used());
-    move || {
-        let tools = tools.get();
-        (!tools.is_empty()).then(|| {
+    let count = Memo::new(move |_| tools.read().len());
+    let most = RwSignal::new(TOOLS_AT_FIRST);
+    let shown = Memo::new(move |_| tools.read().iter().take(most.get()).cloned().collect::<Vec<_>>());
+    let list = move || {
+        let shown = shown.get();
+        (!shown.is_empty()).then(|| {
             view! {
                 <ul class="tools" aria-label="Tools used">
-                    {tools.into_iter().map(|tool| view! { <li class="tools__item"><Tool tool/></li> }).collect_view()}
+                    {shown.into_iter().map(|tool| view! { <li class="tools__item"><Tool tool/></li> }).collect_view()}
                 </ul>
             }
         })
+    };
+    let more = Memo::new(move |_| count.get().saturating_sub(most.get()));
+    view! {
+        {list}
+        {move || {
+            (more.get() > 0)
+                .then(|| {
+                    view! {
+                        <button
+                            type="button"
+                            class="button button--small tools__more"
+                            on:click=move |_| most.update(|most| *most += TOOLS_MORE)
+                        >
+                            {move || format!("Show more tools ({} left)", more.get())}
+                        </button>
+                    }
+                })
+        }}
     }
 }
 
@@ -472,25 +512,34 @@ fn speaker(role: &Role) -> &'static str {
 }
 
 fn segments(message: &Message) -> Vec<(usize, Segment)> {
-    match &message.parts {
-        None => vec![(0, Segment::Text)],
-        Some(parts) => parts
-            .iter()
-            .enumerate()
-            .filter_map(|(index, part)| match part {
-                Part::Text { .. } => Some((index, Segment::Text)),
-                Part::Reasoning { .. } => Some((index, Segment::Reasoning)),
-                Part::Tool(_) | Part::Other(_) => None,
-            })
-            .collect(),
+    let Some(parts) = &message.parts else { return vec![(0, Segment::Text)] };
+    let mut all = parts.iter().enumerate().filter_map(|(index, part)| match part {
+        Part::Text { .. } => Some((index, Segment::Text)),
+        Part::Reasoning { .. } => Some((index, Segment::Reasoning)),
+        Part::Tool(_) | Part::Other(_) => None,
+    });
+    let mut segments: Vec<_> = all.by_ref().take(MAX_SEGMENTS).collect();
+    let rest: Vec<_> = all.collect();
+    for (kind, of_rest) in [(Segment::Reasoning, Segment::RestOfReasoning), (Segment::Text, Segment::RestOfText)] {
+        segments.extend(rest.iter().find(|(_, of)| *of == kind).map(|(index, _)| (*index, of_rest)));
     }
+    segments
 }
 
-fn segment_text(message: &Message, index: usize) -> String {
-    match message.parts.as_ref().map(|parts| parts.get(index)) {
-        None => message.content.clone(),
-        Some(Some(Part::Text { text, .. } | Part::Reasoning { text, .. })) => text.clone(),
-        Some(_) => String::new(),
+fn segment_text(message: &Message, index: usize, segment: Segment) -> String {
+    let Some(parts) = &message.parts else { return message.content.clone() };
+    let rest = parts.get(index..).unwrap_or_default().iter();
+    match segment {
+        Segment::Text | Segment::Reasoning => match parts.get(index) {
+            Some(Part::Text { text, .. } | Part::Reasoning { text, .. }) => text.clone(),
+            _ => String::new(),
+        },
+        Segment::RestOfText => rest
+            .filter_map(|part| if let Part::Text { text, .. } = part { Some(text.as_str()) } else { None })
+            .collect(),
+        Segment::RestOfReasoning => rest
+            .filter_map(|part| if let Part::Reasoning { text, .. } = part { Some(text.as_str()) } else { None })
+            .collect(),
     }
 }
 
@@ -594,10 +643,30 @@ mod tests {
             json!([{"type":"reasoning","text":"hm","duration_ms":2600},{"type":"tool","name":"t"},{"type":"text","text":"b"}]),
         );
         assert_eq!(segments(&message), [(0, Segment::Reasoning), (2, Segment::Text)]);
-        assert_eq!(segment_text(&message, 2), "b");
+        assert_eq!(segment_text(&message, 2, Segment::Text), "b");
         assert_eq!(reasoning_summary(&message, 0, false), "Thought for 3 s");
         assert_eq!(reasoning_summary(&message, 0, true), "Thinking…");
-        assert_eq!(segment_text(&reply(json!({}), json!(null)), 0), "x");
+        assert_eq!(segment_text(&reply(json!({}), json!(null)), 0, Segment::Text), "x");
+    }
+
+    #[test]
+    fn of_very_many_pieces_the_rest_is_one_and_no_word_is_lost() {
+        let parts: Vec<Value> = (0..5_000)
+            .flat_map(|n| {
+                [json!({"type":"text","text":format!("t{n} ")}), json!({"type":"reasoning","text":format!("r{n} ")})]
+            })
+            .collect();
+        let message = reply(json!({}), json!(parts));
+        let found = segments(&message);
+        assert_eq!(found.len(), MAX_SEGMENTS + 2);
+        let shown: String = found.iter().map(|&(index, segment)| segment_text(&message, index, segment)).collect();
+        for n in [0, 1, 99, 100, 101, 4_999] {
+            assert_eq!(
+                (shown.matches(&format!("t{n} ")).count(), shown.matches(&format!("r{n} ")).count()),
+                (1, 1),
+                "{n}"
+            );
+        }
     }
 
     #[test]

@@ -16,9 +16,10 @@ use crate::client::turns::PART_TURNS;
 use crate::components::composer::Composer;
 use crate::components::confirm::{Confirm, Doomed, Question};
 use crate::components::icon::{Glyph, Icon};
+use crate::components::queue::QueueView;
 use crate::components::session_browser::SessionBrowser;
 use crate::components::shortcuts::Jump;
-use crate::components::toast::Toaster;
+use crate::components::toast::{Toaster, Toasts};
 use crate::error::{AppError, ErrorCode};
 use crate::model::session::{Kind, SessionId, Summary};
 use leptos::html;
@@ -105,6 +106,9 @@ fn take_in_hand(
         Ok(None) => manager.open_new(),
         Err(error) => {
             browser::respond_with_status(error.code.status());
+            if error.code == ErrorCode::ServerUnreachable {
+                manager.note_server(false);
+            }
             failure.set(Some(error));
             return;
         }
@@ -249,6 +253,19 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
         }
     });
     reading.run();
+    stop_with_escape(manager);
+    // A page that says that it is tried again by itself does so.
+    Effect::new(move |was_away: Option<bool>| {
+        let is_away = manager.is_away.get();
+        let is_unreachable = |error: &AppError| error.code == ErrorCode::ServerUnreachable;
+        if was_away == Some(true)
+            && !is_away
+            && failure.with_untracked(|failure| failure.as_ref().is_some_and(is_unreachable))
+        {
+            on_again.run(());
+        }
+        is_away
+    });
     // Words that could not even begin a session come before the session that was last used.
     let navigate = use_navigate();
     let location = use_location();
@@ -279,6 +296,18 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
         manager.drafts.forget(manager.session_id.get_untracked().as_ref());
         reading.go_to_newest();
         manager.send(text);
+    });
+    let waiting = Memo::new(move |_| manager.queue.waiting());
+    let hold = Memo::new(move |_| manager.hold());
+    let on_take_back = Callback::new(move |id: String| {
+        let Some(taken) = manager.queue.take(&id) else { return };
+        let words = draft.with_untracked(|typed| match typed.trim().is_empty() {
+            true => taken.content.clone(),
+            false => format!("{}\n{typed}", taken.content),
+        });
+        manager.drafts.keep(manager.session_id.get_untracked().as_ref(), &words);
+        draft.set(words);
+        browser::focus_id("message");
     });
     let start_anew = {
         let navigate = use_navigate();
@@ -318,7 +347,7 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
         <main class="chat" id="main">
             <div class="chat__head">
                 <div class="chat__names">
-                    <h1 class="chat__title" hidden=move || failed.read().is_some()>{move || manager.title()}</h1>
+                    <h1 class="chat__title" dir="auto" hidden=move || failed.read().is_some()>{move || manager.title()}</h1>
                     <div class="chat__facts" hidden=move || failed.read().is_some()>
                         {move || manager.session_id.get().map(|id| view! { <SessionIdButton id toaster/> })}
                         <SaveStatus manager/>
@@ -370,8 +399,20 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
                                 "Jump to latest"
                             </button>
                         </div>
+                        // Between the conversation and the field, so that it covers neither.
+                        <Toasts toaster/>
                         <div class="chat__foot">
                             <Absence manager/>
+                            <QueueView
+                                waiting
+                                hold
+                                is_busy
+                                on_take_back
+                                on_send=Callback::new(move |()| {
+                                    reading.go_to_newest();
+                                    manager.send_queued();
+                                })
+                            />
                             <Composer
                                 draft
                                 modes=manager.modes.into()
@@ -438,6 +479,28 @@ fn recent_sessions(
     (query, rows)
 }
 
+/// Stops the reply with Escape, wherever the focus is, except where Escape has another meaning.
+fn stop_with_escape(manager: SessionManager) {
+    Effect::new(move |_| {
+        let handle = window_event_listener(leptos::ev::keydown, move |event| {
+            let is_composing = event.is_composing() || event.key_code() == 229;
+            let is_plain =
+                !(event.ctrl_key() || event.meta_key() || event.alt_key() || event.shift_key() || event.repeat());
+            if event.key() == "Escape"
+                && is_plain
+                && !is_composing
+                && !event.default_prevented()
+                && manager.live.read_untracked().as_ref().is_some_and(|live| !live.stopping)
+                && !browser::is_something_open()
+            {
+                event.prevent_default();
+                manager.stop();
+            }
+        });
+        on_cleanup(move || handle.remove());
+    });
+}
+
 #[component]
 fn SessionIdButton(id: SessionId, toaster: Toaster) -> impl IntoView {
     let text = id.to_string();
@@ -484,14 +547,23 @@ fn SaveStatus(manager: SessionManager) -> impl IntoView {
         });
     });
     let state = manager.save_state;
+    // What is not saved says by itself why.
+    let is_away = Memo::new(move |_| manager.is_away.get() && !state.read().is_trouble());
     view! {
         // A screen reader hears of trouble and its end, not of each second that passes.
         <span
-            class=move || format!("save save--{}", state.read().as_str())
+            class=move || format!("save save--{}", if is_away.get() { "trouble" } else { state.read().as_str() })
             role="status"
-            aria-live=move || if state.read().is_trouble() { "polite" } else { "off" }
+            aria-live=move || if state.read().is_trouble() || is_away.get() { "polite" } else { "off" }
         >
-            {move || state.read().text(now.get())}
+            {move || {
+                if is_away.get() {
+                    // Without the age, which would be said each second.
+                    format!("{} · the server cannot be reached", state.read().text(None))
+                } else {
+                    state.read().text(now.get())
+                }
+            }}
         </span>
     }
 }

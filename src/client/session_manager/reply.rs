@@ -16,6 +16,13 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use serde_json::json;
 
+/// What three frames may take before the browser counts as slow, in milliseconds.
+const FRAMES_MS: f64 = 100.0;
+
+/// How many times as long as showing what came the browser then has for itself, and the longest, in milliseconds.
+const REST: f64 = 2.0;
+const LONGEST_REST_MS: f64 = 5_000.0;
+
 impl SessionManager {
     /// Asks for the reply to a turn that is not known to be saved.
     pub(super) fn answer(self, id: String) {
@@ -289,7 +296,7 @@ impl SessionManager {
                     // No frames come while the page is hidden.
                     self.apply_waiting();
                 } else if ask == Some(true) {
-                    request_animation_frame(move || self.apply_waiting());
+                    self.apply_soon();
                 }
             }
         }
@@ -346,6 +353,32 @@ impl SessionManager {
         if self.inner.try_update_value(|inner| std::mem::take(&mut inner.stop_wanted)) == Some(true) {
             self.stop();
         }
+    }
+
+    /// Applies what waits in the next frame, or later where that takes the browser long: so that it has most of its time for the
+    /// person.
+    fn apply_soon(self) {
+        let now = browser::now_ms();
+        let rest = self.inner.with_value(|inner| inner.free_at).clamp(now, now + LONGEST_REST_MS) - now;
+        spawn_local(async move {
+            if rest >= 1.0 {
+                browser::sleep(rest as u32).await;
+            }
+            request_animation_frame(move || {
+                let begun = browser::now_ms();
+                self.apply_waiting();
+                // By the second frame the page has been laid out and painted.
+                request_animation_frame(move || {
+                    request_animation_frame(move || {
+                        let now = browser::now_ms();
+                        let took = now - begun;
+                        if took > FRAMES_MS {
+                            let _ = self.inner.try_update_value(|inner| inner.free_at = now + REST * took);
+                        }
+                    });
+                });
+            });
+        });
     }
 
     pub(super) fn apply_waiting(self) {

@@ -118,6 +118,16 @@ impl Reading {
             let resized = window_event_listener(leptos::ev::resize, move |_| self.settle_soon());
             on_cleanup(move || resized.remove());
         });
+        Effect::new(move |_| {
+            // So it is where what stands below takes more room: a longer message, what waits to be sent, a notice.
+            let Some(scroller) = self.scroller.get() else { return };
+            let end = StoredValue::new_local(Some(browser::on_resize(&scroller, Box::new(move || self.settle_soon()))));
+            on_cleanup(move || {
+                if let Some(Some(end)) = end.try_update_value(Option::take) {
+                    end();
+                }
+            });
+        });
     }
 
     /// The blocks that are on the page.

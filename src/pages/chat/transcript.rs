@@ -29,6 +29,19 @@ fn hide(manager: SessionManager, toaster: Toaster, message: Message) {
     focus_message();
 }
 
+/// Brings hidden turns back, and offers to undo it.
+fn show(manager: SessionManager, toaster: Toaster, ids: Vec<String>) {
+    manager.show_turns(&ids);
+    let session_id = manager.session_id.get_untracked();
+    let undo = Arc::new(move || {
+        if manager.session_id.get_untracked() == session_id {
+            ids.iter().rev().for_each(|id| drop(manager.hide_turn(id)));
+        }
+    });
+    toaster.say("Back in the conversation.", Some(undo));
+    focus_message();
+}
+
 /// Where the focus goes when the button that had it goes.
 fn focus_message() {
     if browser::has_fine_pointer() {
@@ -95,6 +108,11 @@ pub fn Transcript(
         }),
     };
     let is_empty = Memo::new(move |_| rows.read().is_empty());
+    let hidden = Memo::new(move |_| manager.hidden_turns());
+    let hidden_before = move |id: Option<String>| {
+        let ids = Memo::new(move |_| hidden.read().get(&id).cloned().unwrap_or_default());
+        view! { <HiddenHere manager toaster ids/> }
+    };
     // Before its message is begun, a reply that was asked for has only this line.
     let pending = Memo::new(move |_| {
         let live = manager.live.read();
@@ -159,7 +177,9 @@ pub fn Transcript(
                                             }
                                         })
                                 };
+                                let hidden = hidden_before(Some(row.turn.id.clone()));
                                 view! {
+                                    {hidden}
                                     {line}
                                     <TurnView row actions=Some(actions)/>
                                 }
@@ -168,6 +188,7 @@ pub fn Transcript(
                     }
                 }
             />
+            {hidden_before(None)}
             {move || pending.get().map(|text| view! { <p class="waiting waiting--alone">{text}</p> })}
             {move || {
                 manager
@@ -206,6 +227,26 @@ pub fn Transcript(
         <p class="unseen" aria-live="polite">{announcement}</p>
     }
     .into_any()
+}
+
+/// The line that stands where turns are hidden.
+#[component]
+fn HiddenHere(manager: SessionManager, toaster: Toaster, ids: Memo<Vec<String>>) -> impl IntoView {
+    let count = Memo::new(move |_| ids.read().len());
+    move || {
+        let count = count.get();
+        (count > 0).then(|| {
+            let noun = if count == 1 { "turn" } else { "turns" };
+            view! {
+                <p class="transcript__hidden">
+                    {format!("{count} {noun} hidden · ")}
+                    <button type="button" on:click=move |_| show(manager, toaster, ids.get_untracked())>
+                        "Show"
+                    </button>
+                </p>
+            }
+        })
+    }
 }
 
 /// What stands above the first turn on the page while there are earlier ones. They come by themselves when the person scrolls there;

@@ -267,7 +267,7 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
                     <dd>{counts}</dd>
                 </div>
                 <div class="facts__item"><dt>"Type"</dt><dd>{kind}</dd></div>
-                <div class="facts__item"><dt>"Name"</dt><dd>{user_name}</dd></div>
+                <div class="facts__item"><dt>"Name"</dt><dd dir="auto">{user_name}</dd></div>
             </dl>
             <Tags
                 tags=Memo::new(move |_| metadata.with(tags_of))
@@ -380,6 +380,7 @@ fn Heading(
                                 class="details__field"
                                 node_ref=field
                                 aria-label="Title"
+                                dir="auto"
                                 maxlength=TITLE_LENGTH
                                 autocomplete="off"
                                 placeholder=NO_WORDS
@@ -389,7 +390,7 @@ fn Heading(
                         }
                             .into_any()
                     } else {
-                        view! { <span>{move || title.get().unwrap_or_else(|| NO_WORDS.to_owned())}</span> }.into_any()
+                        view! { <span dir="auto">{move || title.get().unwrap_or_else(|| NO_WORDS.to_owned())}</span> }.into_any()
                     }
                 }}
             </h2>
@@ -426,7 +427,7 @@ fn Tags(tags: Memo<Vec<String>>, on_tags: Callback<Vec<String>>) -> impl IntoVie
         let removed = tag.clone();
         view! {
             <li class="tag">
-                <span class="tag__name">{tag}</span>
+                <span class="tag__name" dir="auto">{tag}</span>
                 <button
                     type="button"
                     class="tag__remove"
@@ -451,6 +452,7 @@ fn Tags(tags: Memo<Vec<String>>, on_tags: Callback<Vec<String>>) -> impl IntoVie
                 class="tags__field"
                 id="add-tag"
                 aria-label="Add a tag"
+                dir="auto"
                 placeholder="Add a tag"
                 autocomplete="off"
                 enterkeyhint="done"

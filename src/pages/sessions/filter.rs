@@ -170,6 +170,7 @@ pub fn Tools(shared: Shared, advice: RwSignal<Option<String>>, on_refresh: Callb
                         class="search__field"
                         id=SEARCH_ID
                         aria-label="Search sessions"
+                        dir="auto"
                         aria-describedby="search-advice"
                         placeholder="Search words, names, ids"
                         autocomplete="off"

@@ -392,7 +392,7 @@ fn SessionRow(row: Summary, shared: Shared) -> impl IntoView {
             <a class="row__link" id=row_id(&id) href=href aria-current=move || is_selected.get().then_some("true")>
                 <span class="row__title">
                     <span class="kind" role="img" aria-label=kind>{sign}</span>
-                    <span class="row__name">{title}</span>
+                    <span class="row__name" dir="auto">{title}</span>
                     {row
                         .pinned
                         .then(|| {
@@ -407,7 +407,7 @@ fn SessionRow(row: Summary, shared: Shared) -> impl IntoView {
                     .matches
                     .into_iter()
                     .take(SHOWN_MATCHES)
-                    .map(|found| view! { <span class="row__match">{marked(&found)}</span> })
+                    .map(|found| view! { <span class="row__match" dir="auto">{marked(&found)}</span> })
                     .collect_view()}
                 <span class="row__facts">
                     <span class="row__id">{first_characters(id.as_str(), SHORT_ID_CHARACTERS).to_owned()}</span>
@@ -421,7 +421,7 @@ fn SessionRow(row: Summary, shared: Shared) -> impl IntoView {
                                 .tags
                                 .into_iter()
                                 .take(SHOWN_TAGS)
-                                .map(|tag| view! { <span class="tag tag--small">{tag}</span> })
+                                .map(|tag| view! { <span class="tag tag--small" dir="auto">{tag}</span> })
                                 .collect_view();
                             let more = (more_tags > 0).then(|| format!("+{more_tags}"));
                             view! { <span class="row__tags">{chips}{more}</span> }
