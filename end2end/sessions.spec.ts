@@ -88,7 +88,7 @@ test("what is typed beside a session, and how much of it is shown, stays when th
   await gotoHydrated(page, `${verbatim.address}/sessions/${id}`);
   const turns = details.getByRole("article");
   await expect(turns).toHaveCount(100);
-  await details.getByRole("button", { name: "Show more messages (51)" }).click();
+  await details.getByRole("button", { name: "Show earlier messages (51)" }).click();
   await expect(turns).toHaveCount(151);
   const tag = details.getByRole("textbox", { name: "Add a tag" });
   await tag.fill("half a t");

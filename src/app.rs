@@ -45,6 +45,13 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
             </head>
             <body>
                 <App/>
+                // After the pages: the script looks for them at the beginning.
+                <noscript>
+                    <p class="dead">
+                        "JavaScript is switched off, so nothing can be written or changed here. Sessions can be read, searched and downloaded: "
+                        <a href="/sessions">"to the sessions"</a>
+                    </p>
+                </noscript>
             </body>
         </html>
     }
@@ -87,7 +94,10 @@ pub fn App() -> impl IntoView {
 
 fn listen_to_keys(jump: Jump, keys_shown: RwSignal<bool>) {
     let handle = window_event_listener(leptos::ev::keydown, move |event| {
-        let is_jump = (event.ctrl_key() || event.meta_key()) && !event.shift_key() && event.key() == "k";
+        let is_jump = (event.ctrl_key() || event.meta_key())
+            && !event.shift_key()
+            && !event.alt_key()
+            && event.key().eq_ignore_ascii_case("k");
         if is_jump {
             event.prevent_default();
             jump.0.update(|count| *count += 1);

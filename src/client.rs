@@ -1,5 +1,6 @@
 //! Browser-side state without markup: the session in hand, the reply that streams in, what is not saved yet.
 
+pub mod again;
 pub mod batches;
 pub mod drafts;
 pub mod journal;

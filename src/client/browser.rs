@@ -5,8 +5,9 @@ use js_sys::{Reflect, Uint8Array};
 use leptos::ev;
 use leptos::prelude::{document, window};
 use leptos::text_prop::TextProp;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
@@ -477,6 +478,78 @@ pub fn focus_id(id: &str) -> bool {
     element.is_some_and(|element| element.focus().is_ok())
 }
 
+/// Selects what stands in the field with this id, so that what is typed takes its place.
+pub fn select_field(id: &str) {
+    let field =
+        document().get_element_by_id(id).and_then(|element| element.dyn_into::<web_sys::HtmlInputElement>().ok());
+    if let Some(field) = field {
+        field.select();
+    }
+}
+
+/// Activates the link or button with this id, as a click does; whether there is one.
+pub fn click_id(id: &str) -> bool {
+    let element = document().get_element_by_id(id).and_then(|element| element.dyn_into::<web_sys::HtmlElement>().ok());
+    element.map(|element| element.click()).is_some()
+}
+
+/// The id of the element that has the focus; `None` where nothing has it, because what had it is gone.
+pub fn focused_id() -> Option<String> {
+    let element =
+        document().active_element().filter(|element| !matches!(element.tag_name().as_str(), "BODY" | "DIALOG"))?;
+    Some(element.id())
+}
+
+/// Whether something of the element with this id is in view within the element that scrolls it.
+pub fn is_in_view(id: &str, scroller: &web_sys::Element) -> bool {
+    let Some(element) = document().get_element_by_id(id) else { return false };
+    let (place, view) = (element.get_bounding_client_rect(), scroller.get_bounding_client_rect());
+    place.height() > 0.0 && place.bottom() > view.top() && place.top() < view.bottom()
+}
+
+/// Scrolls as little as is needed to have the element with this id in view.
+pub fn bring_into_view(id: &str) {
+    if let Some(element) = document().get_element_by_id(id) {
+        let options = web_sys::ScrollIntoViewOptions::new();
+        // Its type would be one more feature of `web-sys` for this one word.
+        let _ = Reflect::set(&options, &"block".into(), &"nearest".into());
+        element.scroll_into_view_with_scroll_into_view_options(&options);
+    }
+}
+
+/// Closes a dialog at a click beside it. What is begun within it, such as a selection, does not close it.
+pub fn close_at_click_beside(dialog: &web_sys::HtmlDialogElement) {
+    let is_beside = {
+        let dialog = dialog.clone();
+        move |event: &web_sys::MouseEvent| {
+            // Beside the dialog is its backdrop, which counts as the dialog itself. A click by the keyboard has no place.
+            let is_dialog = event.target().as_ref() == Some(dialog.as_ref());
+            let (place, x, y) = (dialog.get_bounding_client_rect(), event.client_x(), event.client_y());
+            let is_within = f64::from(x) >= place.left()
+                && f64::from(x) <= place.right()
+                && f64::from(y) >= place.top()
+                && f64::from(y) <= place.bottom();
+            is_dialog && !is_within && event.detail() > 0
+        }
+    };
+    let is_begun = Rc::new(Cell::new(false));
+    let begin: Closure<dyn Fn(web_sys::MouseEvent)> = {
+        let (is_beside, is_begun) = (is_beside.clone(), Rc::clone(&is_begun));
+        Closure::new(move |event| is_begun.set(is_beside(&event)))
+    };
+    let end: Closure<dyn Fn(web_sys::MouseEvent)> = {
+        let dialog = dialog.clone();
+        Closure::new(move |event| {
+            if is_begun.take() && is_beside(&event) {
+                dialog.close();
+            }
+        })
+    };
+    // As values of JavaScript they go with the dialog.
+    dialog.set_onmousedown(Some(begin.into_js_value().unchecked_ref()));
+    dialog.set_onclick(Some(end.into_js_value().unchecked_ref()));
+}
+
 /// Whether the element with this id has the focus.
 pub fn has_focus(id: &str) -> bool {
     document().active_element().is_some_and(|element| element.id() == id)
@@ -572,6 +645,23 @@ pub fn hold_view(scroller: &web_sys::Element) -> impl FnOnce() + use<> {
         if moved.abs() >= 1.0 {
             scroller.set_scroll_top(scroller.scroll_top() + moved.round() as i32);
         }
+    }
+}
+
+/// Like [`hold_view`], of the element with this id.
+pub fn hold_view_of(id: &str) -> impl FnOnce() + use<> {
+    let restore = document().get_element_by_id(id).map(|scroller| hold_view(&scroller));
+    move || {
+        if let Some(restore) = restore {
+            restore();
+        }
+    }
+}
+
+/// Scrolls the element with this id to its beginning.
+pub fn scroll_to_beginning(id: &str) {
+    if let Some(element) = document().get_element_by_id(id) {
+        element.set_scroll_top(0);
     }
 }
 

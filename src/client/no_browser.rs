@@ -171,6 +171,30 @@ pub fn focus_id(_id: &str) -> bool {
     false
 }
 
+/// Selects what stands in the field with this id.
+pub fn select_field(_id: &str) {}
+
+/// Activates the link or button with this id, as a click does; whether there is one.
+pub fn click_id(_id: &str) -> bool {
+    false
+}
+
+/// The id of the element that has the focus.
+pub fn focused_id() -> Option<String> {
+    None
+}
+
+/// Whether something of the element with this id is in view within the element that scrolls it.
+pub fn is_in_view(_id: &str, _scroller: &web_sys::Element) -> bool {
+    false
+}
+
+/// Scrolls as little as is needed to have the element with this id in view.
+pub fn bring_into_view(_id: &str) {}
+
+/// Closes a dialog at a click beside it.
+pub fn close_at_click_beside(_dialog: &web_sys::HtmlDialogElement) {}
+
 /// Whether the element with this id has the focus.
 pub fn has_focus(_id: &str) -> bool {
     false
@@ -211,6 +235,14 @@ pub fn is_at_end(_element: &web_sys::Element) -> bool {
 pub fn hold_view(_scroller: &web_sys::Element) -> impl FnOnce() + use<> {
     || ()
 }
+
+/// Like [`hold_view`], of the element with this id.
+pub fn hold_view_of(_id: &str) -> impl FnOnce() + use<> {
+    || ()
+}
+
+/// Scrolls the element with this id to its beginning.
+pub fn scroll_to_beginning(_id: &str) {}
 
 /// The ids of the turns that hold the focus and the ends of what is selected: nobody's, here.
 pub fn turns_in_use() -> Vec<String> {

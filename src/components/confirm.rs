@@ -1,11 +1,18 @@
 //! A question before something is done.
 
+use crate::browser;
 use crate::model::session::SessionId;
 use leptos::html;
 use leptos::prelude::*;
 
-/// Opens and closes a modal dialog with a signal; `Escape` and the dialog's own buttons close it too.
+/// Opens and closes a modal dialog with a signal; `Escape`, a click beside it and the dialog's own buttons close it too. The
+/// browser then gives the focus back.
 pub fn follow_open(dialog: NodeRef<html::Dialog>, is_open: Signal<bool>) {
+    Effect::new(move |_| {
+        if let Some(dialog) = dialog.get() {
+            browser::close_at_click_beside(&dialog);
+        }
+    });
     Effect::new(move |_| {
         let (Some(dialog), is_open) = (dialog.get(), is_open.get()) else { return };
         match (is_open, dialog.open()) {

@@ -4,14 +4,16 @@ use super::confirm::follow_open;
 use leptos::html;
 use leptos::prelude::*;
 
-const KEYS: [(&str, &str); 9] = [
+const KEYS: [(&str, &str); 11] = [
     ("Enter", "Send the message"),
     ("Shift Enter", "A new line in the message"),
     ("Esc", "Stop the reply"),
-    ("Ctrl K  or  ⌘ K", "Find a session"),
+    ("Ctrl K  or  ⌘ K", "Find a session; again to close"),
     ("/", "Search, on the Sessions page"),
     ("↑  ↓", "Move through a list of sessions"),
     ("Enter", "Open the chosen session"),
+    ("→", "From a session in the list to its text"),
+    ("Esc", "From a session's text back to the list"),
     ("Esc", "Close a dialog"),
     ("?", "Show these keys"),
 ];

@@ -1,6 +1,7 @@
 //! A short word at the edge of the page about what was done, with the way back.
 
 use super::icon::{Glyph, Icon};
+use crate::error::{AppError, ErrorCode};
 use leptos::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,11 @@ impl Toaster {
         self.release();
     }
 
+    /// Says why something was not done that is not tried again by itself.
+    pub fn say_not_done(&self, error: AppError) {
+        self.say(not_done(error), None);
+    }
+
     /// Lets it stay until [`Self::release`].
     fn hold(&self) {
         self.count.update(|count| *count += 1);
@@ -59,6 +65,16 @@ impl Toaster {
         if self.count.get_untracked() == count {
             self.current.set(None);
         }
+    }
+}
+
+/// What is said of something that was not done and is not tried again by itself.
+fn not_done(error: AppError) -> String {
+    match error.code {
+        ErrorCode::ServerUnreachable => {
+            "The server cannot be reached, so nothing was changed. Please try again.".to_owned()
+        }
+        _ => error.message,
     }
 }
 

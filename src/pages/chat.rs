@@ -10,6 +10,7 @@ use super::not_found::NotFound;
 use crate::api;
 use crate::api::sessions::Loaded;
 use crate::browser;
+use crate::client::again::Away;
 use crate::client::journal;
 use crate::client::session_manager::{SessionManager, left_to_start};
 use crate::client::turns::PART_TURNS;
@@ -17,11 +18,11 @@ use crate::components::composer::Composer;
 use crate::components::confirm::{Confirm, Doomed, Question};
 use crate::components::icon::{Glyph, Icon};
 use crate::components::queue::QueueView;
-use crate::components::session_browser::SessionBrowser;
+use crate::components::session_browser::{Found, SessionBrowser};
 use crate::components::shortcuts::Jump;
 use crate::components::toast::{Toaster, Toasts};
 use crate::error::{AppError, ErrorCode};
-use crate::model::session::{Kind, SessionId, Summary};
+use crate::model::session::{Kind, SessionId};
 use leptos::html;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
@@ -162,7 +163,7 @@ pub fn ChatPage() -> impl IntoView {
         });
     });
 
-    let on_again = Callback::new(move |()| {
+    let ask_again = move || {
         let target = target.get_untracked();
         spawn_local(async move {
             let loaded = load(target.clone()).await;
@@ -170,7 +171,11 @@ pub fn ChatPage() -> impl IntoView {
                 take_in_hand(manager, failure, &target, loaded);
             }
         });
-    });
+    };
+    let on_again = Callback::new(move |()| ask_again());
+    let away = Away::new(ask_again);
+    // A failure is set anew by each answer, also by one like that before.
+    Effect::new(move |_| away.note(failure.read().as_ref()));
 
     // A session that was just started, or opened as the last one, gets its own address.
     let navigate = use_navigate();
@@ -288,7 +293,8 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
     let jumps = jump.0.get_untracked();
     Effect::new(move |_| {
         if jump.0.get() != jumps {
-            is_browsing.set(true);
+            // The same keys close it.
+            is_browsing.update(|is_browsing| *is_browsing = !*is_browsing);
         }
     });
 
@@ -445,17 +451,18 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
 
 /// The rows of the dialog, asked for while it is open: at its opening, when typing rests, and when something changed.
 #[allow(clippy::type_complexity)]
-fn recent_sessions(
-    manager: SessionManager,
-    is_open: RwSignal<bool>,
-) -> (RwSignal<String>, RwSignal<Option<Result<Vec<Summary>, AppError>>>) {
+fn recent_sessions(manager: SessionManager, is_open: RwSignal<bool>) -> (RwSignal<String>, RwSignal<Option<Found>>) {
     let query = RwSignal::new(String::new());
     let rows = RwSignal::new(None);
     let asked = StoredValue::new(0_u64);
+    let again = RwSignal::new(0_u64);
+    let away = Away::new(move || again.update(|count| *count += 1));
     Effect::new(move |_| {
         manager.changes.track();
+        again.track();
         let words = query.get();
         if !is_open.get() {
+            away.note(None);
             return;
         }
         let number = asked.try_update_value(|count| {
@@ -470,9 +477,11 @@ fn recent_sessions(
             if !is_current() {
                 return;
             }
-            let listed = api::sessions::list(Some(RECENT_SESSIONS), None, Some(words), None, None, None, None).await;
+            let listed =
+                api::sessions::list(Some(RECENT_SESSIONS), None, Some(words.clone()), None, None, None, None).await;
             if is_current() {
-                rows.set(Some(listed.map(|listed| listed.sessions)));
+                away.note(listed.as_ref().err());
+                rows.set(Some((words, listed.map(|listed| listed.sessions))));
             }
         });
     });

@@ -36,7 +36,7 @@ fn delete(manager: SessionManager, toaster: Toaster, id: SessionId, name: String
                 toaster.say(format!("Deleted “{short}{dots}”"), Some(undo));
                 then.try_run(Deletion::Deleted(id));
             }
-            Err(error) => toaster.say(error.message, None),
+            Err(error) => toaster.say_not_done(error),
         }
     });
 }
@@ -63,7 +63,7 @@ fn remove(manager: SessionManager, toaster: Toaster, id: Option<SessionId>, then
                 toaster.say(done.message, None);
                 then.try_run(Deletion::Removed(id));
             }
-            Err(error) => toaster.say(error.message, None),
+            Err(error) => toaster.say_not_done(error),
         }
     });
 }
@@ -77,7 +77,7 @@ pub fn restore(manager: SessionManager, toaster: Toaster, id: SessionId, then: C
                 toaster.say("The session is back.", None);
                 then.try_run(Deletion::Restored(id));
             }
-            Err(error) => toaster.say(error.message, None),
+            Err(error) => toaster.say_not_done(error),
         }
     });
 }

@@ -19,7 +19,7 @@ pub fn bring_back(manager: SessionManager, toaster: Toaster, session_id: Session
     spawn_local(async move {
         match api::sessions::save(session_id.clone(), vec![message], None, None, None).await {
             Ok(_) => manager.changed_beside_chat(&session_id),
-            Err(error) => toaster.say(error.message, None),
+            Err(error) => toaster.say_not_done(error),
         }
     });
 }

@@ -1,13 +1,25 @@
 //! What is shown where there is nothing.
 
 use crate::browser;
+use crate::components::shortcuts::Jump;
 use leptos::prelude::*;
 use leptos_meta::Title;
+use leptos_router::NavigateOptions;
+use leptos_router::hooks::use_navigate;
 
 /// The page for an address that leads nowhere.
 #[component]
 pub fn NotFoundPage() -> impl IntoView {
     browser::respond_with_status(404);
+    // There is nothing to search here; the sessions are on their page.
+    let jump = expect_context::<Jump>();
+    let jumps = jump.0.get_untracked();
+    let navigate = use_navigate();
+    Effect::new(move |_| {
+        if jump.0.get() != jumps {
+            navigate("/sessions", NavigateOptions::default());
+        }
+    });
     view! {
         <Title text="Not found"/>
         <main class="page page--center" id="main">

@@ -1,20 +1,22 @@
 //! One session, to read, name, order and continue.
 
 use super::edits::Edits;
+use super::list::row_id;
 use super::trash::Trashed;
-use super::{Shared, export};
+use super::{DETAILS_ID, Shared, export};
+use crate::api;
 use crate::api::sessions::Loaded;
 use crate::browser::{self, TimeStyle};
 use crate::client::session_manager::{SessionManager, title_of};
-use crate::client::turns::{Row, Turn};
+use crate::client::turns::{Row, Turn, part_from};
 use crate::components::confirm::{Doomed, Question};
 use crate::components::icon::{Glyph, Icon, IconButton, Look};
 use crate::components::local_time::LocalTime;
-use crate::components::session_browser::{NO_WORDS, kind_sign};
+use crate::components::session_browser::{NO_WORDS, grouped, kind_sign};
 use crate::components::toast::Toaster;
 use crate::components::transcript::TurnView;
 use crate::error::{AppError, ErrorCode};
-use crate::export::document::{ExportedMessage, SessionDocument};
+use crate::export::document::ExportedMessage;
 use crate::model::Object;
 use crate::model::message::Role;
 use crate::model::session::{Kind, SessionId, Stats, first_characters};
@@ -22,12 +24,16 @@ use crate::pages::hidden::{HiddenTurns, bring_back};
 use crate::pages::not_found::NotFound;
 use leptos::html;
 use leptos::prelude::*;
+use leptos::task::spawn_local;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Turns of a session that are shown at once.
-const PAGE_TURNS: usize = 100;
+/// Turns of a session that are loaded and shown at once: the newest at first, earlier ones when they are asked for.
+pub const PAGE_TURNS: usize = 100;
+
+/// The id of what was said.
+pub const TEXT_ID: &str = "session-text";
 
 /// The longest title that is taken, in UTF-16 units, which is how browsers count.
 const TITLE_LENGTH: &str = "200";
@@ -50,9 +56,11 @@ pub struct Shown {
 /// The turns of a session and what is told of them.
 #[derive(Clone, PartialEq)]
 struct Content {
-    /// The shown path.
+    /// The shown path, as far as it is held.
     rows: Vec<Row>,
-    /// What was taken out of it.
+    /// How many turns are shown before them.
+    earlier: usize,
+    /// What was taken out of this part of it.
     hidden: Vec<Row>,
     stats: Stats,
     /// What stands for a missing title.
@@ -60,8 +68,10 @@ struct Content {
 }
 
 impl Content {
-    /// What was loaded. A turn that was shown before stays the same turn.
-    fn of(session: &SessionDocument, before: Option<&Self>) -> Self {
+    /// What was loaded. A turn that was shown before stays the same turn, and where the shown ones began, those begin that are
+    /// loaded anew.
+    fn of(loaded: &Loaded, before: Option<&Self>) -> Self {
+        let session = &loaded.session;
         let known: HashMap<&str, &Turn> = before
             .into_iter()
             .flat_map(|before| before.rows.iter().chain(&before.hidden))
@@ -79,22 +89,50 @@ impl Content {
             };
             Row { versions: vec![turn.id.clone()], turn, version: 0 }
         };
-        let first = session.messages.iter().find(|exported| exported.message.role == Role::User);
+        let mut rows: Vec<Row> = session.messages.iter().map(row).collect();
+        let mut earlier = loaded.earlier.unwrap_or(0);
+        let first_shown = before.and_then(|before| before.rows.first());
+        let surplus = first_shown.and_then(|first| rows.iter().position(|row| row.turn.id == first.turn.id));
+        if let Some(surplus) = surplus {
+            rows.drain(..surplus);
+            earlier += surplus;
+        }
         Self {
-            rows: session.messages.iter().map(row).collect(),
+            rows,
+            earlier,
             hidden: session.branches.iter().filter(|other| other.message.is_hidden()).map(row).collect(),
             stats: session.stats,
-            first: first.map(|exported| title_of(&exported.message.content)),
+            first: first_words(loaded),
         }
     }
+
+    /// Puts an earlier part before what is held; none is held twice.
+    fn prepend(&mut self, part: Self) {
+        let held: HashSet<String> = self.rows.iter().chain(&self.hidden).map(|row| row.turn.id.clone()).collect();
+        let is_new = |row: &Row| !held.contains(&row.turn.id);
+        self.rows.splice(0..0, part.rows.into_iter().filter(is_new));
+        self.hidden.splice(0..0, part.hidden.into_iter().filter(is_new));
+        self.earlier = part.earlier;
+        self.first = part.first;
+    }
+}
+
+/// How the session begins, as far as it is known.
+fn first_words(loaded: &Loaded) -> Option<String> {
+    let preview = loaded.preview.as_deref().filter(|preview| loaded.earlier > Some(0) && !preview.is_empty());
+    preview.map(title_of).or_else(|| {
+        let first = loaded.session.messages.iter().find(|exported| exported.message.role == Role::User);
+        first.map(|exported| title_of(&exported.message.content))
+    })
 }
 
 impl Shown {
     /// A session that was loaded.
     pub fn new(loaded: Loaded, manager: SessionManager, toaster: Toaster) -> Self {
+        let content = ArcRwSignal::new(Content::of(&loaded, None));
         let session = loaded.session;
         Self {
-            content: ArcRwSignal::new(Content::of(&session, None)),
+            content,
             kind: Kind::of(&session.metadata),
             edits: Edits::new(session.session_id.clone(), session.metadata, manager, toaster),
             last_updated: ArcRwSignal::new(session.last_updated),
@@ -104,6 +142,26 @@ impl Shown {
         }
     }
 
+    /// Which session it is.
+    pub fn session_id(&self) -> &SessionId {
+        &self.session_id
+    }
+
+    /// What it is called, now and as it changes.
+    pub fn title(&self) -> String {
+        let given =
+            self.edits.metadata.with(|metadata| metadata.get("title").and_then(Value::as_str).map(str::to_owned));
+        given
+            .filter(|title| !title.trim().is_empty())
+            .or_else(|| self.content.with(|content| content.first.clone()))
+            .unwrap_or_else(|| NO_WORDS.to_owned())
+    }
+
+    /// How many of the newest turns must be loaded so that those that are shown are among them.
+    pub fn held_turns(&self) -> usize {
+        self.content.with_untracked(|content| part_from(content.earlier, content.earlier + content.rows.len()))
+    }
+
     /// Takes over what was loaded later; false where that needs another view.
     fn take(&self, loaded: &Loaded) -> bool {
         let session = &loaded.session;
@@ -111,7 +169,7 @@ impl Shown {
         if is_like {
             self.edits.take(session.metadata.clone());
             self.last_updated.set(session.last_updated.clone());
-            let content = self.content.with_untracked(|before| Content::of(session, Some(before)));
+            let content = self.content.with_untracked(|before| Content::of(loaded, Some(before)));
             if *self.content.read_untracked() != content {
                 self.content.set(content);
             }
@@ -223,14 +281,29 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
     };
     let name = move || title.get().unwrap_or_else(|| NO_WORDS.to_owned());
     let (sign, kind) = kind_sign(kind);
-    let most = RwSignal::new(PAGE_TURNS);
     let rows = {
         let content = content.clone();
-        Memo::new(move |_| content.with(|content| content.rows[..most.get().min(content.rows.len())].to_vec()))
+        Memo::new(move |_| content.with(|content| content.rows.clone()))
     };
-    let more = {
+    let on_earlier = {
         let content = content.clone();
-        Memo::new(move |_| content.with(|content| content.rows.len().saturating_sub(most.get())))
+        Callback::new(move |part: Loaded| {
+            let part = Content::of(&part, None);
+            // It may have been loaded anew meanwhile, from another turn on.
+            let follows = content.with_untracked(|held| held.earlier == part.earlier + part.rows.len());
+            if follows {
+                content.update(|held| held.prepend(part));
+            }
+        })
+    };
+    let earlier = {
+        let content = content.clone();
+        Memo::new(move |_| {
+            content.with(|content| {
+                let first = content.rows.first().map(|row| row.turn.id.clone());
+                (content.earlier, first)
+            })
+        })
     };
     let hidden = {
         let content = content.clone();
@@ -248,9 +321,21 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
         let id = id.clone();
         move |()| shared.asked.set(Some(Question { what: Doomed::ToTrash(id.clone()), name: untrack(name) }))
     };
+    let text = NodeRef::<html::Div>::new();
+    Effect::new(move |_| {
+        if text.get().is_some() && shared.is_to_text.try_update_value(std::mem::take) == Some(true) {
+            request_animation_frame(|| {
+                browser::focus_id(TEXT_ID);
+            });
+        }
+    });
+    let (earlier_id, row) = (id.clone(), row_id(&id));
     view! {
         <div class="details__head">
             <Back shared/>
+            <button type="button" class="jump" on:click=move |_| {
+                let _ = browser::focus_id(&row);
+            }>"Back to the list"</button>
             <Heading sign kind title on_title=Callback::new(move |title| set("title", title))/>
             <dl class="facts facts--details">
                 <div class="facts__item"><dt>"Session"</dt><dd class="facts__id">{id.to_string()}</dd></div>
@@ -300,30 +385,82 @@ fn Details(shown: Shown, shared: Shared) -> impl IntoView {
         </div>
         <div
             class="transcript transcript--details"
+            id=TEXT_ID
+            tabindex="-1"
+            node_ref=text
             on:click=move |event| {
                 browser::copy_clicked_code(&event);
             }
         >
+            <EarlierTurns session_id=earlier_id earlier on_earlier/>
             <For
                 each=move || rows.get()
                 key=|row| row.key()
                 children=move |row| view! { <TurnView row actions=None/> }
             />
-            {move || {
-                (more.get() > 0)
-                    .then(|| {
-                        view! {
-                            <button
-                                type="button"
-                                class="button transcript__earlier"
-                                on:click=move |_| most.update(|most| *most += PAGE_TURNS)
-                            >
-                                {move || format!("Show more messages ({})", more.get())}
-                            </button>
-                        }
-                    })
-            }}
             {move || view! { <HiddenTurns rows=hidden.get() on_back/> }}
+        </div>
+    }
+    .into_any()
+}
+
+/// What stands above the first turn that is held while there are earlier ones. `earlier` is how many, and the id of the first that
+/// is held.
+#[component]
+fn EarlierTurns(
+    session_id: SessionId,
+    earlier: Memo<(usize, Option<String>)>,
+    on_earlier: Callback<Loaded>,
+) -> impl IntoView {
+    let is_loading = RwSignal::new(false);
+    let failure = RwSignal::new(None::<String>);
+    let load = move |_| {
+        let (_, Some(first)) = earlier.get_untracked() else { return };
+        if is_loading.get_untracked() {
+            return;
+        }
+        is_loading.set(true);
+        let session_id = session_id.clone();
+        spawn_local(async move {
+            let part = api::sessions::load(session_id, Some(PAGE_TURNS), Some(first)).await;
+            // The page may have been left in the meantime; then these signals are gone.
+            if is_loading.try_set(false).is_some() {
+                return;
+            }
+            let reason = match part {
+                Ok(part) => {
+                    let restore = browser::hold_view_of(DETAILS_ID);
+                    on_earlier.try_run(part);
+                    // The page is changed by effects that this has just called for, all of them before the next frame.
+                    spawn_local(async move { restore() });
+                    None
+                }
+                Err(error) if error.code == ErrorCode::ServerUnreachable => {
+                    Some("The server cannot be reached.".to_owned())
+                }
+                Err(error) => Some(error.message),
+            };
+            failure.set(reason);
+        });
+    };
+    let label = move || match (is_loading.get(), failure.read().is_some()) {
+        (true, _) => "Loading earlier messages…".to_owned(),
+        (false, true) => "Try again".to_owned(),
+        (false, false) => format!("Show earlier messages ({})", grouped(earlier.read().0 as u64)),
+    };
+    view! {
+        <div class="transcript__edge" hidden=move || earlier.read().0 == 0>
+            <p class="transcript__failure" role="status">
+                {move || failure.get().map(|reason| format!("Earlier messages could not be loaded. {reason}"))}
+            </p>
+            <button
+                type="button"
+                class="button"
+                aria-disabled=move || is_loading.get().then_some("true")
+                on:click=load
+            >
+                {label}
+            </button>
         </div>
     }
     .into_any()

@@ -3,7 +3,6 @@
 use crate::api;
 use crate::client::session_manager::SessionManager;
 use crate::components::toast::Toaster;
-use crate::error::{AppError, ErrorCode};
 use crate::model::session::SessionId;
 use crate::model::{Object, merge_patch};
 use leptos::prelude::*;
@@ -81,20 +80,10 @@ impl Edits {
                 Err(error) => {
                     self.work.update_value(|work| work.unsaved.clear());
                     self.metadata.set(self.work.with_value(|work| work.kept.clone()));
-                    self.toaster.say(not_changed(error), None);
+                    self.toaster.say_not_done(error);
                 }
             }
         }
         self.work.update_value(|work| work.is_saving = false);
-    }
-}
-
-/// What is said of a change that was not saved and is not tried again by itself.
-fn not_changed(error: AppError) -> String {
-    match error.code {
-        ErrorCode::ServerUnreachable => {
-            "The server cannot be reached, so nothing was changed. Please try again.".to_owned()
-        }
-        _ => error.message,
     }
 }

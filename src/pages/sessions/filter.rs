@@ -18,6 +18,9 @@ pub const TRASH: &str = "is:trashed";
 /// The id of the search field.
 pub const SEARCH_ID: &str = "session-search";
 
+/// The id of the form that asks for the list where no script does.
+const FORM_ID: &str = "find-sessions";
+
 /// How long typing must rest before a search, in milliseconds.
 const SEARCH_REST_MS: u32 = 150;
 
@@ -119,7 +122,9 @@ pub fn Tools(shared: Shared, advice: RwSignal<Option<String>>, on_refresh: Callb
     let toaster = expect_context::<Toaster>();
     // What was typed before the page listened is not to be lost.
     let typed_early = browser::value_of(SEARCH_ID);
-    let has_typed_early = !typed_early.trim().is_empty();
+    // The server puts the words of the address there.
+    let is_as_sent = filter.with_untracked(|filter| filter.query == typed_early);
+    let has_typed_early = !is_as_sent && !typed_early.trim().is_empty();
     let words = RwSignal::new(if has_typed_early { typed_early } else { filter.get_untracked().query });
     let pathname = use_location().pathname;
     let navigate = use_navigate();
@@ -158,9 +163,17 @@ pub fn Tools(shared: Shared, advice: RwSignal<Option<String>>, on_refresh: Callb
             words.set(query);
         }
     });
+    let first = filter.get_untracked();
+    let (first_kind, first_order) = (first.kind, first.order());
+    let submit = move |event: leptos::ev::SubmitEvent| {
+        event.prevent_default();
+        go.run(Filter { query: words.get_untracked(), ..filter.get_untracked() });
+    };
     let kind_name = move || filter.read().kind.map_or("", Kind::as_str);
     let is_order = move |order| filter.read().order() == order;
+    // Without a script the browser itself asks for the list: the fields belong to this form and have their first values in the HTML.
     view! {
+        <form id=FORM_ID method="get" action="/sessions" role="search" aria-label="Sessions" on:submit=submit></form>
         <div class="tools-row">
             <div class="tools-row__search">
                 <label class="search">
@@ -174,6 +187,9 @@ pub fn Tools(shared: Shared, advice: RwSignal<Option<String>>, on_refresh: Callb
                         aria-describedby="search-advice"
                         placeholder="Search words, names, ids"
                         autocomplete="off"
+                        form=FORM_ID
+                        name="q"
+                        value=first.query
                         prop:value=move || words.get()
                         on:input=on_type
                     />
@@ -192,27 +208,32 @@ pub fn Tools(shared: Shared, advice: RwSignal<Option<String>>, on_refresh: Callb
             <select
                 class="select"
                 aria-label="Type"
+                form=FORM_ID
+                name="type"
                 on:change=move |event| {
                     let kind = Filter::of(None, Some(event_target_value(&event)), None).kind;
                     go.run(Filter { query: words.get_untracked(), kind, ..filter.get_untracked() });
                 }
             >
-                <option value="" prop:selected=move || kind_name().is_empty()>"All"</option>
-                <option value="chat" prop:selected=move || kind_name() == "chat">"Chat"</option>
-                <option value="voice" prop:selected=move || kind_name() == "voice">"Voice"</option>
+                <option value="" selected=first_kind.is_none() prop:selected=move || kind_name().is_empty()>"All"</option>
+                <option value="chat" selected=first_kind == Some(Kind::Chat) prop:selected=move || kind_name() == "chat">"Chat"</option>
+                <option value="voice" selected=first_kind == Some(Kind::Voice) prop:selected=move || kind_name() == "voice">"Voice"</option>
             </select>
             <select
                 class="select"
                 aria-label="Order"
+                form=FORM_ID
+                name="sort"
                 on:change=move |event| {
                     let order = Order::parse(&event_target_value(&event));
                     go.run(Filter { query: words.get_untracked(), order, ..filter.get_untracked() });
                 }
             >
-                <option value="newest" prop:selected=move || is_order(Order::Newest)>"Newest first"</option>
-                <option value="oldest" prop:selected=move || is_order(Order::Oldest)>"Oldest first"</option>
+                <option value="newest" selected=first_order == Order::Newest prop:selected=move || is_order(Order::Newest)>"Newest first"</option>
+                <option value="oldest" selected=first_order == Order::Oldest prop:selected=move || is_order(Order::Oldest)>"Oldest first"</option>
                 <option
                     value="best"
+                    selected=first_order == Order::Best
                     disabled=move || !filter.read().is_search()
                     prop:selected=move || is_order(Order::Best)
                 >

@@ -1,15 +1,17 @@
 //! The list: its rows, the counts above them, and what is said where there are none.
 
+use super::details::TEXT_ID;
 use super::filter::{Filter, SEARCH_ID};
 use super::trash::TrashButtons;
 use super::{Shared, export};
 use crate::api;
 use crate::api::sessions::{Indexing, Listed};
 use crate::browser::{self, TimeStyle};
+use crate::client::again::Away;
 use crate::components::confirm::{Doomed, Question};
 use crate::components::icon::{Glyph, Icon, IconButton, Look};
 use crate::components::local_time::LocalTime;
-use crate::components::session_browser::{counted, display_title, grouped, kind_sign};
+use crate::components::session_browser::{counted, display_title, grouped, kind_sign, marked};
 use crate::error::{AppError, ErrorCode};
 use crate::model::session::{Match, SessionId, Summary, first_characters};
 use leptos::prelude::*;
@@ -229,7 +231,7 @@ fn time_left(begun: (f64, u64), now: (f64, u64), total: u64) -> f64 {
 }
 
 /// The id of a row's link in the page.
-fn row_id(id: &SessionId) -> String {
+pub fn row_id(id: &SessionId) -> String {
     format!("row-{id}")
 }
 
@@ -238,7 +240,9 @@ fn row_id(id: &SessionId) -> String {
 pub fn List(listing: Listing, shared: Shared, on_again: Callback<()>) -> impl IntoView {
     let Listing { rows, cursor, facts, nothing, progress, trouble, shown, .. } = listing;
     let is_loading = RwSignal::new(false);
-    let load_more = move |_| {
+    let wants_more = RwSignal::new(0_u64);
+    let away = Away::new(move || wants_more.update(|count| *count += 1));
+    let load_more = move || {
         if is_loading.get_untracked() {
             return;
         }
@@ -252,8 +256,9 @@ pub fn List(listing: Listing, shared: Shared, on_again: Callback<()>) -> impl In
             let _ = is_loading.try_set(false);
             if cursor.try_with_untracked(|cursor| *cursor == from) != Some(true) {
                 // The list became another one.
-                return;
+                return away.note(None);
             }
+            away.note(listed.as_ref().err());
             match listed {
                 Ok(listed) => {
                     trouble.set(None);
@@ -278,6 +283,11 @@ pub fn List(listing: Listing, shared: Shared, on_again: Callback<()>) -> impl In
             }
         });
     };
+    Effect::new(move |_| {
+        if wants_more.get() > 0 {
+            load_more();
+        }
+    });
     view! {
         {move || {
             trouble
@@ -341,7 +351,7 @@ pub fn List(listing: Listing, shared: Shared, on_again: Callback<()>) -> impl In
                             id=MORE_ID
                             // Not `disabled`, which would take the focus from it.
                             aria-disabled=move || is_loading.get().then_some("true")
-                            on:click=load_more
+                            on:click=move |_| load_more()
                         >
                             {move || if is_loading.get() { "Loading…" } else { "Load more" }}
                         </button>
@@ -428,6 +438,19 @@ fn SessionRow(row: Summary, shared: Shared) -> impl IntoView {
                         })}
                 </span>
             </a>
+            {move || {
+                is_selected
+                    .get()
+                    .then(|| {
+                        view! {
+                            <button type="button" class="jump" on:click=move |_| {
+                                let _ = browser::focus_id(TEXT_ID);
+                            }>
+                                "To its text"
+                            </button>
+                        }
+                    })
+            }}
             <div class="row__buttons">{buttons}</div>
         </li>
     }
@@ -450,64 +473,10 @@ fn RowButtons(id: SessionId, name: String, shared: Shared) -> impl IntoView {
     .into_any()
 }
 
-/// A place where a search was found, what matched in `<mark>`.
-fn marked(found: &Match) -> Vec<AnyView> {
-    pieces(&found.snippet, &found.ranges)
-        .into_iter()
-        .map(|(is_hit, text)| if is_hit { view! { <mark>{text}</mark> }.into_any() } else { text.into_any() })
-        .collect()
-}
-
-/// Cuts a text at `ranges`, pairs of start and end in characters; ranges that lie outside or overlap are cut to fit.
-fn pieces(text: &str, ranges: &[(usize, usize)]) -> Vec<(bool, String)> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    let mut at = 0;
-    let mut ranges = ranges.to_vec();
-    ranges.sort_unstable();
-    for (start, end) in ranges {
-        let start = start.max(at);
-        if end <= start {
-            continue;
-        }
-        let before = first_characters(rest, start - at);
-        let after = &rest[before.len()..];
-        let hit = first_characters(after, end - start);
-        if hit.is_empty() {
-            break;
-        }
-        if !before.is_empty() {
-            pieces.push((false, before.to_owned()));
-        }
-        pieces.push((true, hit.to_owned()));
-        rest = &after[hit.len()..];
-        at = end;
-    }
-    if !rest.is_empty() {
-        pieces.push((false, rest.to_owned()));
-    }
-    pieces
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn hits_are_cut_out_by_characters() {
-        let cut = |ranges: &[(usize, usize)]| {
-            pieces("über Eier", ranges)
-                .into_iter()
-                .map(|(hit, text)| if hit { format!("[{text}]") } else { text })
-                .collect::<String>()
-        };
-        assert_eq!(cut(&[]), "über Eier");
-        assert_eq!(cut(&[(0, 4), (5, 9)]), "[über] [Eier]");
-        assert_eq!(cut(&[(5, 9), (0, 1)]), "[ü]ber [Eier]");
-        assert_eq!(cut(&[(0, 4), (2, 6), (8, 99)]), "[über][ E]ie[r]");
-        assert_eq!(cut(&[(3, 2), (50, 60)]), "über Eier");
-    }
 
     #[test]
     fn the_rest_takes_as_long_as_its_share() {

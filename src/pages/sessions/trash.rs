@@ -22,7 +22,7 @@ pub fn ask_to_empty(asked: RwSignal<Option<Question>>, toaster: Toaster) {
                 // The page may have been left meanwhile.
                 let _ = asked.try_set(Some(question));
             }
-            Err(error) => toaster.say(error.message, None),
+            Err(error) => toaster.say_not_done(error),
         }
     });
 }
