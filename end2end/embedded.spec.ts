@@ -3,7 +3,7 @@
 import fs from "node:fs";
 import type { Page } from "@playwright/test";
 import { violations } from "./support/axe.ts";
-import { FAKE_ENGINE, catalogueModel, enginesOf, putHollowWeights, realModel, runs } from "./support/embedded.ts";
+import { FAKE_ENGINE, buildEngine, catalogueModel, enginesOf, putHollowWeights, realModel, runs } from "./support/embedded.ts";
 import { Chat, test as base, expect } from "./support/test.ts";
 import { Verbatim } from "./support/verbatim.ts";
 
@@ -36,7 +36,7 @@ async function watchWaiting(page: Page): Promise<() => Promise<string[]>> {
 
 /** The process of the engine, once there is one. */
 async function engineOf(verbatim: Verbatim): Promise<number> {
-  await expect.poll(() => enginesOf(verbatim.pid).length, { timeout: 30_000 }).toBe(1);
+  await expect.poll(() => enginesOf(verbatim.pid).length, { timeout: 60_000 }).toBe(1);
   return enginesOf(verbatim.pid)[0]!;
 }
 
@@ -109,6 +109,40 @@ test("does not outlive its server", async ({ page, verbatim, problems }) => {
   const pid = await engineOf(verbatim);
   await verbatim.kill();
   await expect.poll(() => runs(pid)).toBe(false);
+});
+
+test("that is still being built says how far that is, and answers then what was asked meanwhile", async ({ page, problems }) => {
+  const folder = fs.mkdtempSync("/tmp/verbatim-models-");
+  putHollowWeights(folder, "small");
+  const build = buildEngine(folder, 185, 300);
+  const verbatim = new Verbatim(["--model", "small", "--engine", build.engine, "--models-dir", folder]);
+  try {
+    await verbatim.start();
+    const chat = new Chat(page);
+    const told = page.getByRole("note").filter({ hasText: "The model inside Verbatim is being built" });
+    for (const [width, colorScheme] of [[360, "dark"], [1280, "light"]] as const) {
+      await page.setViewportSize({ width, height: 740 });
+      await page.emulateMedia({ colorScheme });
+      await chat.open(`${verbatim.address}/`);
+      await expect(told).toContainText(/is being built: [34] of about 5 minutes\./);
+      await expect(told).toContainText("Write now: it answers by itself when that is done.");
+      await expect(told).toBeInViewport({ ratio: 1 });
+      expect(await violations(page)).toEqual([]);
+    }
+    await chat.say("echo hello");
+    await expect(page.locator(".waiting")).toContainText(/The model is being built, \d\d %/);
+    expect(verbatim.theSession().messages.map(({ content }) => content), "it is kept meanwhile").toContain("echo hello");
+    build.install();
+    await chat.complete();
+    await expect(chat.replies.last()).toContainText("hello");
+    await expect(told, "it is seen that it can answer").toHaveCount(0, { timeout: 60_000 });
+    problems.end();
+    await verbatim.stop();
+  } finally {
+    build.end();
+    await verbatim.remove();
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("that is very small says so", async ({ page, problems }) => {

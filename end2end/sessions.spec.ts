@@ -228,8 +228,8 @@ test.describe("with sessions of the older format", () => {
     // The folders are looked at once a second at most.
     await expect(async () => {
       await page.getByRole("button", { name: "Refresh" }).click();
-      await expect(sessions.rows).toHaveCount(3, { timeout: 500 });
-    }).toPass({ timeout: 10_000 });
+      await expect(sessions.rows).toHaveCount(3, { timeout: 1_000 });
+    }).toPass();
     await expect(sessions.row("Put here by hand")).toBeVisible();
   });
 

@@ -18,6 +18,15 @@ export CARGO_TARGET_DIR=$target
 # shellcheck disable=SC2034
 site=$target/release/site
 
+# What a server reads while its engine is being built; it stands beside the engine's program.
+engine_note=$target/release/verbatim-engine.build
+
+# Writes that note so that it is never seen half written: note_engine building|failed BEGAN EXPECTED, in seconds.
+note_engine() {
+    printf '{"state":"%s","began_at":%d,"expected_seconds":%d}\n' "$@" >"$engine_note.$$"
+    mv -f "$engine_note.$$" "$engine_note"
+}
+
 # What is kept between clones: weights, and tools that pip brought.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/verbatim
 # Used by those who source this.
@@ -77,6 +86,10 @@ weights_in_background() {
     node scripts/weights.mjs --quiet "$@" >/dev/null 2>&1 &
     trap end_background EXIT
 }
+
+# Runs a command beside the script until it is done or process PID is gone, however that ends: beside PID command arguments…
+# It is nobody's child, since a process that this one becomes would not know what to do when it ends.
+beside() { (node scripts/beside.mjs "$@" &); }
 
 # Ends what the script has begun in the background and not waited for.
 end_background() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every check: form, the Rust tests, the tests of the weights' script and of the engine, the browser tests. The last line is
+# Runs every check: form, the Rust tests, the tests of the scripts and of the engine, the browser tests. The last line is
 # the total of what ran; any failure makes the exit status non-zero. Arguments go to Playwright: scripts/test.sh chat.spec.ts
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -26,14 +26,14 @@ corpus_tests() {
 }
 
 # shellcheck disable=SC2317 # called through try
-weights_tests() {
-    node --test --test-reporter=spec scripts/weights.test.mjs 2>&1 | tee "$results/weights.log"
+script_tests() {
+    node --test --test-reporter=spec scripts/*.test.mjs 2>&1 | tee "$results/scripts.log"
 }
 
 # The engine as other programs see it, asked by a client that was written elsewhere.
 # shellcheck disable=SC2317 # called through try
 engine_tests() {
-    VERBATIM_ENGINE=$target/release/verbatim-engine engine/tests/run.sh discover -v 2>&1 | tee "$results/engine.log"
+    VERBATIM_ENGINE=$target/release/verbatim-engine VERBATIM_TEST_DURATIONS=$results/engine.durations engine/tests/run.sh discover -v 2>&1 | tee "$results/engine.log"
 }
 
 # shellcheck disable=SC2317 # called through try
@@ -52,7 +52,7 @@ try "Lint" scripts/lint.sh
 try "Rust tests" rust_tests
 try "Tests of the engine's parts" engine_unit_tests
 try "Tests of the corpus" corpus_tests
-try "Tests of the weights' script" weights_tests
+try "Tests of the scripts" script_tests
 try "Tests of the engine" engine_tests
 try "Browser tests" browser_tests "$@"
 

@@ -158,6 +158,20 @@ function readOrNull(file) {
   }
 }
 
+/**
+ * How often the lock is touched while it is held, in milliseconds: so a running server can tell that somebody is at work.
+ */
+const TOUCH_EVERY = 1000;
+
+function touch(file) {
+  try {
+    const now = new Date();
+    fs.utimesSync(file, now, now);
+  } catch {
+    // Somebody took it away; the fetch goes on all the same.
+  }
+}
+
 /** Takes the lock or says who has it. The lock is linked into place with its content, so that it is never seen empty. */
 function tryLock(lock) {
   const mine = `${process.pid} ${startOf(process.pid)}\n`;
@@ -510,6 +524,7 @@ async function fetchModel(model, folder, { quiet, say }) {
   }
   const lock = await lockOrWatch(model, places, quiet);
   held.add(lock);
+  const touching = setInterval(() => touch(places.lock), TOUCH_EVERY);
   try {
     // Whoever had the lock may have brought it.
     const state = await stateOf(model, places);
@@ -539,6 +554,7 @@ async function fetchModel(model, folder, { quiet, say }) {
     }
     throw error;
   } finally {
+    clearInterval(touching);
     held.delete(lock);
     lock.release();
   }

@@ -173,7 +173,7 @@ function workshop(model = {}) {
 }
 
 async function until(condition, what) {
-  const end = Date.now() + 20_000;
+  const end = Date.now() + 60_000;
   while (!condition()) {
     assert.ok(Date.now() < end, `waited in vain: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -355,6 +355,20 @@ test("never takes a package with another size", async () => {
   assert.equal(result.status, 1);
   assert.match(result.text, /tiny-piece1==1\.0 holds something else/);
   assert.deepEqual(fs.readdirSync(shop.models), []);
+});
+
+test("whoever fetches keeps touching the lock, so that a server can tell", async (t) => {
+  const server = await publisher(t, { stopAfter: 1_000_000 });
+  const shop = workshop();
+  const one = shop.start([], { url: server.url });
+  await until(() => shop.partSize() === 1_000_000, "the fetch to be under way");
+  const lock = `${shop.file}.lock`;
+  const longAgo = new Date(Date.now() - 3_600_000);
+  fs.utimesSync(lock, longAgo, longAgo);
+  await until(() => Date.now() - fs.statSync(lock).mtimeMs < 60_000, "the lock to be touched");
+  one.child.kill("SIGTERM");
+  await one.ended;
+  assert.ok(!fs.existsSync(lock));
 });
 
 test("of several at once one fetches, and the others wait for it", async (t) => {

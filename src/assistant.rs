@@ -45,6 +45,8 @@ pub struct Ready {
     pub context_tokens: Option<usize>,
     /// What a person should know of it before the first question, in a sentence.
     pub note: Option<String>,
+    /// Why it cannot answer yet though it will by itself, in a sentence. What it is asked meanwhile waits.
+    pub waits_for: Option<String>,
 }
 
 /// What an assistant is asked to continue.

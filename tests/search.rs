@@ -596,7 +596,7 @@ async fn what_keyboards_do_not_have_is_found_by_what_they_have() {
 
 /// Asks until an answer is as wanted: what other programs do is noticed within seconds.
 async fn found_by(store: &FileStore, text: &str, wanted: &[&str]) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     loop {
         let mut found: Vec<String> =
             ids(&store.list(&request(text)).await.unwrap()).iter().map(SessionId::to_string).collect();

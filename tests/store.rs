@@ -73,7 +73,7 @@ async fn say(store: &FileStore, session: &str, message: &str, content: &str) {
 
 /// Asks for the list until it is as wanted; the folders are compared only every second.
 async fn list_until(store: &FileStore, wanted: impl Fn(&Listing) -> bool) -> Listing {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let listing = store.list(&request()).await.unwrap();
         if wanted(&listing) || Instant::now() > deadline {
@@ -171,11 +171,11 @@ async fn an_index_that_is_found_damaged_is_built_anew_at_the_next_start() {
 
     let search = ListRequest { query: Query::parse("needle").unwrap(), ..request() };
     let store = FileStore::open(folder.path()).unwrap();
-    assert!(store.agree(Duration::from_secs(20)));
+    assert!(store.agree(Duration::from_secs(60)));
     assert!(matches!(store.list(&search).await, Err(StoreError::IndexUnreadable(_))));
     drop(store);
     let store = FileStore::open(folder.path()).unwrap();
-    assert!(store.agree(Duration::from_secs(20)));
+    assert!(store.agree(Duration::from_secs(60)));
     assert_eq!(names(&store.list(&search).await.unwrap()), ["abc"]);
     assert_eq!(store.check_index().unwrap(), [""; 0]);
 }

@@ -55,6 +55,26 @@ export function putHollowWeights(folder: string, name: string): void {
   fs.writeFileSync(`${weights}.verified`, `${bytes} ${changedAt} ${sha256}\n`);
 }
 
+/**
+ * Says in a folder that the engine there is being built, as scripts/engine.sh does, and goes on saying so.
+ * `install` puts the engine that plays a model there; `end` only stops saying so.
+ */
+export function buildEngine(folder: string, begunSecondsAgo: number, expectedSeconds: number) {
+  const engine = path.join(folder, "verbatim-engine");
+  const note = `${engine}.build`;
+  const began_at = Math.floor(Date.now() / 1000) - begunSecondsAgo;
+  fs.writeFileSync(note, JSON.stringify({ state: "building", began_at, expected_seconds: expectedSeconds }));
+  const touching = setInterval(() => fs.utimesSync(note, new Date(), new Date()), 1000);
+  const end = () => clearInterval(touching);
+  const install = () => {
+    end();
+    fs.copyFileSync(FAKE_ENGINE, `${engine}.new`);
+    fs.renameSync(`${engine}.new`, engine);
+    fs.rmSync(note);
+  };
+  return { engine, install, end };
+}
+
 /** The process ids of the engines that a server has started. */
 export function enginesOf(server: number): number[] {
   return fs

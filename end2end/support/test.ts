@@ -119,7 +119,7 @@ export async function hydrated(page: Page): Promise<void> {
 }
 
 /** The longest that an exact answer may take, in milliseconds. */
-const PATIENCE = 30_000;
+const PATIENCE = 60_000;
 
 /** The Chat page as a person sees it. */
 export class Chat {

@@ -14,7 +14,7 @@ const target = path.resolve(repository, process.env.CARGO_TARGET_DIR ?? "target"
 export const binary = process.env.VERBATIM_BIN ?? path.join(target, "release", "verbatim");
 
 /** The longest that a start or a stop may take, in milliseconds. */
-const PATIENCE = 10_000;
+const PATIENCE = 60_000;
 
 /** A session as the store's files, `load` and `export` have it. */
 export interface StoredSession {

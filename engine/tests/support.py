@@ -124,13 +124,13 @@ class Engine:
         log = self.log.read().decode(errors="replace")[-4000:]
         return f"events {self.events}, exit code {self.process.poll()}, log:\n{log}"
 
-    def exit_code(self, seconds=10):
+    def exit_code(self, seconds=PATIENCE):
         """Waits until the engine has ended."""
         code = self.process.wait(timeout=seconds)
         self._release()
         return code
 
-    def stop(self, seconds=10):
+    def stop(self, seconds=PATIENCE):
         """Ends the engine by closing its stdin; an error where it does not end by that within so many seconds."""
         self.process.stdin.close()
         try:
@@ -195,6 +195,8 @@ class Engine:
         while (now := self.health())["active"] or now["waiting"]:
             if time.monotonic() - begin > seconds:
                 raise AssertionError(f"still busy after {seconds} s: {now}")
+            # Asking all the time would take the processor from what is waited for.
+            time.sleep(0.02)
         return time.monotonic() - begin
 
 
@@ -217,6 +219,15 @@ class EngineTest(unittest.TestCase):
         cls.addClassCleanup(cls.engine.kill)
         cls.client = cls.engine.client()
         cls.addClassCleanup(cls.client.close)
+
+    def setUp(self):
+        # For scripts/total.mjs, which names the slowest tests.
+        if durations := os.environ.get("VERBATIM_TEST_DURATIONS"):
+            self.addCleanup(self.note_duration, durations, time.monotonic())
+
+    def note_duration(self, file, begin):
+        with open(file, "a") as durations:
+            print(f"{time.monotonic() - begin:.1f} {self.id()}", file=durations)
 
     def tearDown(self):
         if self.engine.process.poll() is not None:

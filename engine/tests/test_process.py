@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 
 import openai
-from support import Engine, EngineTest, engine_program, small_weights, wait_for_end
+from support import PATIENCE, Engine, EngineTest, engine_program, small_weights, wait_for_end
 
 # A supervisor that starts the engine, hands its token over, tells its process id and every line of its stdout, and waits.
 PARENT = """
@@ -131,7 +131,7 @@ class End(unittest.TestCase):
     def killed(self, parent, descriptor):
         self.assertFalse(wait_for_end(descriptor, 0), "the engine has ended too early")
         parent.kill()
-        self.assertTrue(wait_for_end(descriptor, 2), "the engine is still there 2 s after its parent was killed")
+        self.assertTrue(wait_for_end(descriptor, PATIENCE), "the engine outlives its parent")
 
     def test_it_is_gone_when_its_parent_was_killed(self):
         parent, descriptor, _ = self.parent("ready")
@@ -156,7 +156,7 @@ class End(unittest.TestCase):
 
     def test_it_ends_when_its_stdin_ends(self):
         _, file = small_weights()
-        Engine(file).stop(seconds=2)
+        Engine(file).stop()
 
     def test_it_ends_when_its_stdin_ends_without_a_token(self):
         _, file = small_weights()
@@ -164,7 +164,7 @@ class End(unittest.TestCase):
             [engine_program(), "--model-file", file],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=10,
+            timeout=PATIENCE,
         )
         self.assertNotIn(b'"ready"', done.stdout)
 

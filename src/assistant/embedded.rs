@@ -1,6 +1,7 @@
 //! The assistant inside Verbatim: an engine process of our own that is started when it is needed, watched, started anew when it
 //! dies, and stopped when nobody uses it. Beyond that it is an OpenAI-compatible endpoint like any other.
 
+mod arrival;
 pub mod catalogue;
 mod lines;
 mod process;
@@ -12,9 +13,10 @@ use super::openai::listing::shown_name;
 use super::{Assistant, AssistantError, AssistantErrorCode, Event, Ready, Request, Turn};
 use crate::model::message::Modes;
 use crate::model::reply::Phase;
+use arrival::Arrival;
 use async_trait::async_trait;
 use catalogue::CatalogueModel;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use process::{Engine, Lease, Stage};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +36,12 @@ const LASTING_FAILURES: [&str; 3] = ["model_missing", "model_damaged", "processo
 
 /// How long after the end of a connection the end of the process is waited for, to tell a death from a refusal.
 const DEATH_TIME: Duration = Duration::from_secs(1);
+
+/// How often is looked whether what a reply waits for has arrived.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How often is said that something is still waited for, though nothing has changed: whoever listens need not think us dead.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long closing may take.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
@@ -91,6 +99,14 @@ struct Slot {
     failed: Option<Failed>,
 }
 
+/// What can be told without starting anything.
+enum Outlook {
+    /// It can answer, as far as is known.
+    Can(Look),
+    /// It will, when this is here.
+    Waits(Arrival),
+}
+
 /// Starts that failed, one after the other.
 struct Failed {
     count: u32,
@@ -110,24 +126,6 @@ impl Embedded {
         let (slot, closed, reads) = (Mutex::default(), watch::Sender::new(false), AtomicUsize::new(0));
         Self(Arc::new(Shared { options, weights, slot, closed, reads }))
     }
-
-    /// Whether it can answer, as far as can be told without starting it.
-    fn look(&self) -> Result<Look, AssistantError> {
-        if !self.0.options.engine.is_file() {
-            return Err(AssistantError {
-                code: AssistantErrorCode::Unreachable,
-                message:
-                    "The program verbatim-engine, which runs the model inside Verbatim, is missing. Build it with \
-                          make build."
-                        .to_owned(),
-                cause: "there is no engine beside the server".to_owned(),
-            });
-        }
-        let look = self.0.weights.look()?;
-        let (Look::Good(stamp) | Look::Unchecked(stamp)) = look;
-        self.0.slot().refuse_for_a_while(self.0.options.rest, Some(stamp))?;
-        Ok(look)
-    }
 }
 
 impl Drop for Embedded {
@@ -139,15 +137,21 @@ impl Drop for Embedded {
 #[async_trait]
 impl Assistant for Embedded {
     async fn status(&self) -> Result<Ready, AssistantError> {
-        if let Look::Unchecked(_) = self.look()? {
-            self.0.weights.check_in_background();
-        }
+        let waits_for = match self.0.look()? {
+            Outlook::Can(Look::Good(_)) => None,
+            Outlook::Can(Look::Unchecked(_)) => {
+                self.0.weights.check_in_background();
+                None
+            }
+            Outlook::Waits(arrival) => Some(arrival.sentence),
+        };
         let reads = self.0.reads.load(Ordering::Relaxed);
         Ok(Ready {
             model: self.0.weights.name().to_owned(),
             place: "inside Verbatim".to_owned(),
             context_tokens: Some(if reads > 0 { reads } else { self.0.options.context_tokens }),
             note: self.0.weights.are_rough().then(|| "This is a very small model: its answers are rough.".to_owned()),
+            waits_for,
         })
     }
 
@@ -168,27 +172,23 @@ impl Assistant for Embedded {
                 cause: "another model than the embedded one".to_owned(),
             });
         }
-        self.look()?;
-        let lease = self.0.lease()?;
         let request = Request { model: None, ..request };
-        let stage = lease.engine().stage();
-        let reply = Reply {
-            shared: self.0.clone(),
-            lease,
-            stage,
-            request,
-            events: None,
-            told: None,
-            is_second_try: false,
-            ended: false,
-        };
-        Ok(stream::unfold(reply, |mut reply| async move { reply.next().await.map(|event| (event, reply)) }).boxed())
+        match self.0.look()? {
+            Outlook::Can(_) => Ok(self.0.ask(request)?.boxed()),
+            Outlook::Waits(_) => {
+                let shared = self.0.clone();
+                let answer = stream::once(async move {
+                    // Says why, should what was waited for not have come.
+                    shared.look()?;
+                    shared.ask(request)
+                });
+                Ok(self.0.wait().chain(answer.try_flatten()).boxed())
+            }
+        }
     }
 
     async fn prepare(&self, instructions: &str) {
-        if self.look().is_err() {
-            return;
-        }
+        let Ok(Outlook::Can(_)) = self.0.look() else { return };
         match self.0.lease() {
             Ok(lease) if !instructions.is_empty() && lease.engine().begins_to_read_ahead() => {
                 tokio::spawn(read_ahead(lease, instructions.to_owned()));
@@ -210,6 +210,65 @@ impl Assistant for Embedded {
 }
 
 impl Shared {
+    /// Whether it can answer, as far as can be told without starting it.
+    fn look(&self) -> Result<Outlook, AssistantError> {
+        let engine = arrival::of_engine(&self.options.engine)?;
+        let look = match self.weights.look() {
+            Ok(look) => look,
+            Err(error) => {
+                let weights = self.weights.arrival().ok_or(error)?;
+                // Of both that arrive the engine takes longer.
+                return Ok(Outlook::Waits(engine.unwrap_or(weights)));
+            }
+        };
+        if let Some(engine) = engine {
+            return Ok(Outlook::Waits(engine));
+        }
+        let (Look::Good(stamp) | Look::Unchecked(stamp)) = look;
+        self.slot().refuse_for_a_while(self.options.rest, Some(stamp))?;
+        Ok(Outlook::Can(look))
+    }
+
+    /// Tells how far what must arrive is, and ends when nothing is waited for any more.
+    fn wait(self: &Arc<Self>) -> impl Stream<Item = Result<Event, AssistantError>> + use<> {
+        let closed = self.closed.subscribe();
+        stream::unfold((self.clone(), closed, None), |(shared, mut closed, told)| async move {
+            loop {
+                if *closed.borrow_and_update() {
+                    return None;
+                }
+                let Ok(Outlook::Waits(arrival)) = shared.look() else { return None };
+                let now = (arrival.phase, arrival.fraction.map(|fraction| (fraction * 100.0) as u8));
+                if told.is_none_or(|(before, at): (_, Instant)| before != now || at.elapsed() >= TELL_AGAIN) {
+                    let event = Event::Progress(arrival.phase, arrival.fraction);
+                    return Some((Ok(event), (shared, closed, Some((now, Instant::now())))));
+                }
+                // Whichever of both it is, it is looked at again.
+                let _ = tokio::time::timeout(LOOK_AGAIN, closed.changed()).await;
+            }
+        })
+    }
+
+    /// Asks the engine, which is started where none runs.
+    fn ask(
+        self: &Arc<Self>,
+        request: Request,
+    ) -> Result<impl Stream<Item = Result<Event, AssistantError>> + use<>, AssistantError> {
+        let lease = self.lease()?;
+        let stage = lease.engine().stage();
+        let reply = Reply {
+            shared: self.clone(),
+            lease,
+            stage,
+            request,
+            events: None,
+            told: None,
+            is_second_try: false,
+            ended: false,
+        };
+        Ok(stream::unfold(reply, |mut reply| async move { reply.next().await.map(|event| (event, reply)) }))
+    }
+
     /// The engine that there is, or one that begins to start now, for as long as the lease is held.
     fn lease(self: &Arc<Self>) -> Result<Lease, AssistantError> {
         let mut slot = self.slot();

@@ -195,7 +195,8 @@ impl Client {
         let status = match &model {
             Some(model) => {
                 let context_tokens = self.context_tokens(&listing, model).await;
-                Ok(Ready { place: self.place(program), model: listing::shown_name(model), context_tokens, note: None })
+                let (place, model) = (self.place(program), listing::shown_name(model));
+                Ok(Ready { place, model, context_tokens, note: None, waits_for: None })
             }
             None => Err(peer.no_model()),
         };

@@ -27,7 +27,8 @@ pub struct Scripted;
 #[async_trait]
 impl Assistant for Scripted {
     async fn status(&self) -> Result<Ready, AssistantError> {
-        Ok(Ready { model: MODEL.to_owned(), place: "scripted answers".to_owned(), context_tokens: None, note: None })
+        let (model, place) = (MODEL.to_owned(), "scripted answers".to_owned());
+        Ok(Ready { model, place, context_tokens: None, note: None, waits_for: None })
     }
 
     async fn reply(

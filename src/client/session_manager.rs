@@ -876,19 +876,17 @@ impl SessionManager {
         }
     }
 
+    /// Asks which assistant answers, unless one is known that can.
     fn ask_assistant_if_away(self) {
-        let is_there =
-            self.assistant.with_untracked(|status| status.as_ref().is_some_and(|status| status.model.is_some()));
+        let can_answer = |status: &AssistantStatus| status.model.is_some() && status.waits_for.is_none();
+        let is_there = self.assistant.with_untracked(|status| status.as_ref().is_some_and(can_answer));
         if is_there || browser::is_hidden() {
             return;
         }
         spawn_local(async move {
             match api::assistant::status().await {
                 Ok(status) => self.assistant.set(Some(status)),
-                Err(error) => {
-                    let advice = Some(error.message);
-                    self.assistant.set(Some(AssistantStatus { model: None, place: None, note: None, advice }));
-                }
+                Err(error) => self.assistant.set(Some(AssistantStatus::absent(error.message))),
             }
         });
     }

@@ -484,6 +484,8 @@ fn Foot(row: Row, is_live: Memo<bool>, actions: TurnActions) -> impl IntoView {
 pub fn phase_text(phase: Option<(Phase, Option<f64>)>) -> String {
     let (words, fraction) = match phase {
         None | Some((Phase::Waiting, _)) => ("Waiting for the assistant", None),
+        Some((Phase::BuildingModel, fraction)) => ("The model is being built", fraction),
+        Some((Phase::FetchingModel, fraction)) => ("The model is being fetched", fraction),
         Some((Phase::LoadingModel, fraction)) => ("Loading the model", fraction),
         Some((Phase::ReadingContext, fraction)) => ("Reading the conversation", fraction),
     };
@@ -496,6 +498,8 @@ pub fn phase_text(phase: Option<(Phase, Option<f64>)>) -> String {
 /// The same for screen readers, which hear it once for each phase.
 pub fn phase_announcement(phase: Option<Phase>) -> &'static str {
     match phase {
+        Some(Phase::BuildingModel) => "The model is being built. It answers when that is done.",
+        Some(Phase::FetchingModel) => "The model is being fetched. It answers when that is done.",
         Some(Phase::LoadingModel) => "Loading the model.",
         Some(Phase::ReadingContext) => "The assistant is reading the conversation.",
         None | Some(Phase::Waiting) => "The assistant is answering.",

@@ -108,6 +108,10 @@ pub enum ReplyEvent {
 pub enum Phase {
     /// For its turn, or for the model server to answer.
     Waiting,
+    /// For the program that runs the model to be built on this machine.
+    BuildingModel,
+    /// For the model's file to be fetched.
+    FetchingModel,
     /// For the model to be read into memory.
     LoadingModel,
     /// For the model to read the conversation.

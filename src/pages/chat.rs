@@ -609,16 +609,21 @@ fn Failure(error: AppError, on_again: Callback<()>) -> impl IntoView {
     .into_any()
 }
 
-/// What to do while no assistant can be reached.
+/// What to do while no assistant can be reached, or how long one will need that cannot answer yet.
 #[component]
 fn Absence(manager: SessionManager) -> impl IntoView {
     move || {
         let status = manager.assistant.get()?;
-        let advice = status.advice.filter(|_| status.model.is_none())?;
+        let (class, told, more) = match status.model {
+            None => ("absence", status.advice?, "It is looked for again every 10 seconds. What you write now is kept."),
+            Some(_) => {
+                ("absence absence--soon", status.waits_for?, "Write now: it answers by itself when that is done.")
+            }
+        };
         Some(view! {
-            <div class="absence" role="note">
-                <p>{advice}</p>
-                <p class="absence__more">"It is looked for again every 10 seconds. What you write now is kept."</p>
+            <div class=class role="note">
+                <p>{told}</p>
+                <p class="absence__more">{more}</p>
             </div>
         })
     }

@@ -10,6 +10,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// The longest that anything here is waited for, also on a slow machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 pub struct Program {
     child: Child,
     address: String,
@@ -175,7 +178,8 @@ async fn a_polite_stop_keeps_the_running_reply_and_ends_well() {
     let begin = Instant::now();
     let status = program.signal("TERM");
     assert!(status.success(), "{status}");
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    // The reply would go on for much longer.
+    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
     let file = find(&data.path().join("sessions"), &format!("{id}.json")).unwrap();
     let document: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!(document["messages"].as_array().unwrap().len(), 2);
@@ -219,7 +223,7 @@ async fn the_engine_goes_with_the_server_however_that_ends() {
             assert_eq!(processes_with(&name).len(), 0, "it is gone before the server is");
         }
         while !processes_with(&name).is_empty() {
-            assert!(begin.elapsed() < Duration::from_secs(20), "SIG{signal} of the server left its engine behind");
+            assert!(begin.elapsed() < PATIENCE, "SIG{signal} of the server left its engine behind");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -235,7 +239,7 @@ async fn a_page_that_asks_lets_the_model_load_ahead() {
     program.post("/api/assistant/status", json!({})).await;
     let begin = Instant::now();
     while processes_with(&name).is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "nothing was started");
+        assert!(begin.elapsed() < PATIENCE, "nothing was started");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 /// The longest that anything here is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An embedded assistant over the fake engine; its model's file says what that plays.
 struct Fixture {
@@ -330,6 +330,137 @@ async fn what_is_missing_is_said() {
     let told: Vec<_> = embedded.reply(question("echo whole")).await.unwrap().collect().await;
     assert_eq!(told.last(), Some(&text("whole")));
     assert!(folder.path().join("tiny.gguf.verified").exists());
+}
+
+/// An assistant whose engine and weights may still be missing.
+struct Arriving {
+    folder: TempDir,
+    embedded: Arc<Embedded>,
+}
+
+impl Arriving {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let model = EmbeddedModel::Catalogue(folder.path().to_owned(), weights::tests::model_of(b"{}"));
+        let embedded = Arc::new(Embedded::new(EmbeddedOptions::new(folder.path().join("engine"), model)));
+        Self { folder, embedded }
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        fs::write(self.folder.path().join(name), content).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.folder.path().join(name)).unwrap();
+    }
+
+    /// Says that a build goes on, which began so many seconds ago.
+    fn is_built_since(&self, seconds: u64) {
+        let began_at = chrono::Utc::now().timestamp() as u64 - seconds;
+        let note = json!({"state": "building", "began_at": began_at, "expected_seconds": 300});
+        self.write("engine.build", &note.to_string());
+    }
+
+    /// Puts the finished engine where it belongs.
+    fn install(&self) {
+        fs::copy(fake_engine(), self.folder.path().join("engine")).unwrap();
+        self.remove("engine.build");
+    }
+
+    async fn waits_for(&self) -> Option<String> {
+        self.embedded.status().await.unwrap().waits_for
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_while_the_engine_is_built_is_answered_when_it_is_done() {
+    let arriving = Arriving::new();
+    arriving.write("tiny.gguf", "{}");
+    arriving.is_built_since(200);
+    let told = arriving.waits_for().await.unwrap();
+    assert_eq!(told, "The model inside Verbatim is being built: 3 of about 5 minutes.");
+    arriving.embedded.prepare("Be kind.").await;
+
+    let mut events = arriving.embedded.reply(question("echo at last")).await.unwrap();
+    let first = events.next().await.unwrap().unwrap();
+    let Event::Progress(Phase::BuildingModel, Some(fraction)) = first else { panic!("{first:?}") };
+    assert!((0.66..0.8).contains(&fraction), "{fraction}");
+    arriving.is_built_since(400);
+    let later = events.next().await.unwrap().unwrap();
+    assert_eq!(later, Event::Progress(Phase::BuildingModel, None));
+    assert!(arriving.waits_for().await.unwrap().contains("longer than was expected"));
+
+    arriving.install();
+    let rest: Vec<_> = tokio::time::timeout(PATIENCE, events.collect()).await.unwrap();
+    assert_eq!(rest.last(), Some(&text("at last")), "{rest:?}");
+    assert!(rest.iter().all(|event| !matches!(event, Ok(Event::Progress(Phase::BuildingModel, _)))), "{rest:?}");
+    assert_eq!(arriving.waits_for().await, None);
+}
+
+#[tokio::test]
+async fn a_build_that_fails_or_is_broken_off_ends_the_waiting() {
+    let failed = json!({"state": "failed", "began_at": 0}).to_string();
+    for (note, says) in
+        [(Some(failed.as_str()), "could not be built. Type make build"), (None, "is missing. Build it with")]
+    {
+        let arriving = Arriving::new();
+        arriving.write("tiny.gguf", "{}");
+        arriving.is_built_since(1);
+        let mut events = arriving.embedded.reply(question("echo x")).await.unwrap();
+        assert!(matches!(events.next().await, Some(Ok(Event::Progress(Phase::BuildingModel, _)))));
+        match note {
+            Some(note) => arriving.write("engine.build", note),
+            None => arriving.remove("engine.build"),
+        }
+        let rest: Vec<_> = tokio::time::timeout(PATIENCE, events.collect()).await.unwrap();
+        let error = rest.last().unwrap().as_ref().unwrap_err();
+        assert!(error.message.contains(says), "{error}");
+        assert_eq!(arriving.embedded.status().await.err().as_ref(), Some(error));
+        // Whoever builds it then needs no restart.
+        arriving.is_built_since(1);
+        arriving.install();
+        let answer: Vec<_> = arriving.embedded.reply(question("echo back")).await.unwrap().collect().await;
+        assert_eq!(answer.last(), Some(&text("back")));
+    }
+}
+
+#[tokio::test]
+async fn weights_that_are_being_fetched_are_waited_for() {
+    let arriving = Arriving::new();
+    arriving.write("engine", "");
+    arriving.write("tiny.gguf.lock", "1 1\n");
+    assert!(arriving.waits_for().await.unwrap().contains("weights of Tiny-1B"), "they are on their way");
+    // The engine takes longer, so it is told first; without anybody who fetches the weights waiting for it is in vain.
+    arriving.is_built_since(1);
+    assert!(arriving.waits_for().await.unwrap().contains("is being built"));
+    let mut events = arriving.embedded.reply(question("echo whole")).await.unwrap();
+    assert!(matches!(events.next().await, Some(Ok(Event::Progress(Phase::BuildingModel, _)))));
+    arriving.install();
+    let next = events.next().await.unwrap().unwrap();
+    assert!(matches!(next, Event::Progress(Phase::FetchingModel, Some(_))), "{next:?}");
+    arriving.write("tiny.gguf", "{}");
+    arriving.remove("tiny.gguf.lock");
+    let rest: Vec<_> = tokio::time::timeout(PATIENCE, events.collect()).await.unwrap();
+    assert_eq!(rest.last(), Some(&text("whole")), "{rest:?}");
+
+    let in_vain = Arriving::new();
+    in_vain.is_built_since(1);
+    let error = in_vain.embedded.status().await.unwrap_err();
+    assert!(error.message.contains("not on this machine yet: fetch them with make weights"), "{error}");
+}
+
+#[tokio::test]
+async fn closing_ends_the_waiting_for_a_build() {
+    let arriving = Arriving::new();
+    arriving.write("tiny.gguf", "{}");
+    arriving.is_built_since(1);
+    let mut events = arriving.embedded.reply(question("echo x")).await.unwrap();
+    assert!(events.next().await.unwrap().is_ok());
+    let embedded = arriving.embedded.clone();
+    let rest = tokio::spawn(events.collect::<Vec<_>>());
+    embedded.close().await;
+    let rest = tokio::time::timeout(PATIENCE, rest).await.unwrap().unwrap();
+    assert!(rest.last().unwrap().is_err(), "{rest:?}");
 }
 
 #[tokio::test]

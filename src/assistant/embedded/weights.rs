@@ -1,6 +1,7 @@
 //! The file that holds the model: whether it is there and whole. A file of the catalogue is known by its SHA-256, which is
 //! computed once for each size and time of change and then stands beside it, in `FILE.verified`.
 
+use super::arrival::{self, Arrival};
 use super::catalogue::CatalogueModel;
 use crate::assistant::{AssistantError, AssistantErrorCode};
 use sha2::{Digest, Sha256};
@@ -79,6 +80,12 @@ impl Weights {
     /// Whether the model is so small that a person should be told.
     pub(super) fn are_rough(&self) -> bool {
         self.catalogue.as_ref().is_some_and(|model| model.rough)
+    }
+
+    /// How far the file is, where a script is fetching it now.
+    pub(super) fn arrival(&self) -> Option<Arrival> {
+        let model = self.catalogue.as_ref()?;
+        arrival::of_weights(&self.path, &self.name, model.bytes)
     }
 
     /// Looks at the file without reading all of it.

@@ -297,7 +297,7 @@ fn Invitation(manager: SessionManager) -> impl IntoView {
                         match (status.model, status.place) {
                             (Some(model), place) => {
                                 view! {
-                                    <span class="dot dot--on" aria-hidden="true"></span>
+                                    <span class="dot" class=("dot--on", status.waits_for.is_none()) aria-hidden="true"></span>
                                     <span>
                                         "You talk to " <strong>{short_model_name(&model).to_owned()}</strong>
                                         {place.filter(|place| !place.is_empty()).map(|place| format!(", {place}"))}

@@ -51,7 +51,7 @@ impl MemoryStore {
 
     async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
         let wait = async { self.changes.subscribe().wait_for(|_| condition(self)).await.map(|_| ()) };
-        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the condition never came true").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the condition never came true").unwrap();
     }
 }
 
@@ -181,7 +181,8 @@ type Lead = mpsc::UnboundedSender<Result<Event, AssistantError>>;
 impl Led {
     fn new(replies: usize) -> (Arc<Self>, Vec<Lead>) {
         let (leads, replies) = (0..replies).map(|_| mpsc::unbounded_channel()).unzip();
-        let ready = Ready { model: "led".into(), place: "test".into(), context_tokens: None, note: None };
+        let ready =
+            Ready { model: "led".into(), place: "test".into(), context_tokens: None, note: None, waits_for: None };
         let led = Self { replies: Mutex::new(replies), asked: Mutex::default(), status: Mutex::new(Ok(ready)) };
         (Arc::new(led), leads)
     }
@@ -274,7 +275,7 @@ impl Fixture {
 /// All events of a stream, with their sequence numbers checked.
 async fn all(stream: ReplyStream) -> Vec<ReplyEvent> {
     let events: Vec<ReplyEvent> =
-        tokio::time::timeout(Duration::from_secs(20), stream.collect()).await.expect("the stream never ends");
+        tokio::time::timeout(Duration::from_secs(60), stream.collect()).await.expect("the stream never ends");
     let numbers: Vec<u64> = events.iter().map(ReplyEvent::seq).collect();
     let first = numbers[0];
     assert_eq!(numbers, (first..first + numbers.len() as u64).collect::<Vec<_>>());

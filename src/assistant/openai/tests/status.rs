@@ -21,6 +21,7 @@ async fn the_status_tells_model_place_and_context() {
         place: "llama.cpp on this machine".into(),
         context_tokens: Some(4096),
         note: None,
+        waits_for: None,
     };
     assert_eq!(status(llama, None).await, Ok(expected));
 
