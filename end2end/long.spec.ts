@@ -321,13 +321,13 @@ test("what is sent from far up is answered at the end, where the page goes", asy
 });
 
 test("two tabs with a part loaded each catch up, wherever they are", async ({ page, context, verbatim }) => {
-  put(verbatim, 400);
+  put(verbatim, 300);
   const here = new Conversation(page);
   await here.open(verbatim);
   const there = new Conversation(await context.newPage());
   await there.open(verbatim);
-  await there.scrollTo(messageId(150), -3000);
-  const place = await there.turn(messageId(150)).boundingBox();
+  await there.scrollTo(messageId(60), -3000);
+  const place = await there.turn(messageId(60)).boundingBox();
   const asked = loads(page);
   await here.page.bringToFront();
   await here.chat.say("echo from here");
@@ -336,7 +336,7 @@ test("two tabs with a part loaded each catch up, wherever they are", async ({ pa
   await there.page.bringToFront();
   // It is held there, though not on the page.
   await there.page.getByRole("button", { name: "Jump to latest" }).waitFor();
-  expect((await there.turn(messageId(150)).boundingBox())?.y).toBe(place?.y);
+  expect((await there.turn(messageId(60)).boundingBox())?.y).toBe(place?.y);
   await there.page.getByRole("button", { name: "Jump to latest" }).click();
   await expect(there.chat.replies.last()).toContainText("from here");
   await there.chat.say("echo from there");
@@ -346,12 +346,12 @@ test("two tabs with a part loaded each catch up, wherever they are", async ({ pa
   await expect(here.chat.replies.last()).toContainText("from there");
   await here.atEnd();
   expect(asked.filter(({ last }) => last === undefined), "nobody asks for the whole").toEqual([]);
-  const kept = verbatim.theSession().messages.slice(400);
+  const kept = verbatim.theSession().messages.slice(300);
   expect(kept.map(({ content }) => content)).toEqual(["echo from here", "from here", "echo from there", "from there"]);
   // The history is whole in both.
   const seen = new Set<string>(await here.ids());
   await here.scrollTo(messageId(0), -3000, seen);
-  expect([...seen].filter((id) => /^m\d/.test(id))).toHaveLength(400);
+  expect([...seen].filter((id) => /^m\d/.test(id))).toHaveLength(300);
 });
 
 test("a turn that was hidden comes back by Undo when it is no longer held", async ({ page, verbatim }) => {

@@ -29,7 +29,7 @@ export default defineConfig({
   fullyParallel: true,
   // Limits are for machines several times slower than this needs; scripts/total.mjs names the slowest tests, so that none grows
   // into them unseen.
-  timeout: 180_000,
+  timeout: 240_000,
   expect: { timeout: 30_000 },
   // scripts/test.sh names a file for the report that it counts from.
   reporter: process.env.PLAYWRIGHT_JSON_OUTPUT_FILE ? [["list"], ["json"]] : [["list"]],

@@ -409,9 +409,12 @@ impl Inner {
         let mut opened = slot.lock();
         let result = match self.places(Area::Sessions, id) {
             Ok(Places { days, .. }) if !days.is_empty() => Err(StoreError::Exists),
-            // It may lie in a folder that cannot be read now, and must not be there twice.
-            Ok(Places { hidden: Some(hidden), .. }) | Err(hidden) => Err(hidden),
-            Ok(_) => self.move_between(id, Area::Trash, Area::Sessions),
+            Ok(Places { hidden, .. }) => match (self.move_between(id, Area::Trash, Area::Sessions), hidden) {
+                // It may lie in a folder that cannot be read now.
+                (Ok(0), Some(hidden)) => Err(hidden),
+                (moved, _) => moved,
+            },
+            Err(error) => Err(error),
         };
         *opened = None;
         drop(opened);

@@ -383,6 +383,11 @@ impl Generation {
                     StoreError::NotFound | StoreError::Deleted => {
                         ("session_deleted", "The session of this reply was deleted meanwhile, so that it has no place.")
                     }
+                    StoreError::TooLarge(_) => (
+                        "session_too_large",
+                        "This reply cannot be kept in this session, which would become too large. Go on in a new session, or start \
+                         the server with a larger --max-session-file-mib.",
+                    ),
                     _ if !is_passing(&error) => (
                         "storage_unwritable",
                         "This reply cannot be saved: its session can only be read now. The server's log says more.",

@@ -2,6 +2,7 @@
 
 use super::RepliesOptions;
 use crate::assistant::Event;
+use crate::model::reply::Phase;
 use std::time::{Duration, Instant};
 
 /// Counts one reply.
@@ -60,6 +61,12 @@ impl Meter {
 
     /// Counts an event and returns how many bytes of words it brought.
     pub(super) fn count(&mut self, event: &Event) -> usize {
+        if matches!(event, Event::Progress(Phase::BuildingModel | Phase::FetchingModel, _)) {
+            // A model that is still on its way cannot speak, and the assistant says again and again that it is waited for.
+            (self.silent, self.silent_since) = (Duration::ZERO, None);
+        } else if self.silent_since.is_none() {
+            self.silent_since = Some(Instant::now());
+        }
         let words = match event {
             Event::Text(text) | Event::Reasoning(text) => text.len(),
             Event::ToolCall(call) => call.name.len() + call.call_id.len() + call.arguments.to_string().len(),
@@ -95,7 +102,6 @@ impl Meter {
 mod tests {
     use super::*;
     use crate::assistant::ToolCall;
-    use crate::model::reply::Phase;
     use serde_json::json;
 
     fn meter(change: impl FnOnce(&mut RepliesOptions)) -> Meter {
@@ -111,6 +117,17 @@ mod tests {
         // A moment more than a client of a model server waits itself, because that can name the server.
         let (first, next) = (options.first_words_patience.as_secs(), options.words_patience.as_secs());
         assert!((600..=605).contains(&first) && (120..=125).contains(&next));
+    }
+
+    #[test]
+    fn a_model_that_is_on_its_way_is_waited_for() {
+        let mut meter = meter(|options| options.first_words_patience = Duration::from_secs(100));
+        meter.ask();
+        meter.silent = Duration::from_secs(99);
+        meter.count(&Event::Progress(Phase::BuildingModel, Some(0.5)));
+        assert_eq!(meter.patience(), Duration::from_secs(100), "the clock stands still");
+        meter.count(&Event::Progress(Phase::LoadingModel, None));
+        assert!(meter.silent_since.is_some(), "and goes on with what comes next");
     }
 
     #[test]
