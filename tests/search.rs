@@ -575,6 +575,7 @@ async fn what_keyboards_do_not_have_is_found_by_what_they_have() {
             user_name: "User".into(),
             started_at: now(),
             metadata: Object::new(),
+            messages: Vec::new(),
         };
         store.create(new).await.unwrap();
         let said = json!([{"id": "m", "role": "user", "content": said}]);

@@ -199,7 +199,8 @@ pub fn SessionBrowser(
         let address = rows.with_untracked(|rows| {
             let (_, rows) = rows.as_ref().filter(|(words, _)| query.with_untracked(|query| query == words))?;
             let chosen = chosen.get_untracked();
-            let rows = rows.as_ref().map(Vec::as_slice).unwrap_or_default();
+            // While the server is away the answer is still to come.
+            let rows = rows.as_ref().ok()?;
             Some(rows.iter().find(|row| Some(&row.session_id) == chosen.as_ref()).map(address_of))
         });
         match address {

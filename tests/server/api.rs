@@ -266,7 +266,7 @@ async fn what_is_not_said_does_not_make_a_session_the_last_one() {
 #[tokio::test]
 async fn a_session_is_started_with_its_first_messages() {
     let app = TestApp::new();
-    let words = |n: usize| json!({"role":if n % 2 == 0 { "user" } else { "assistant" },"content":format!("words {n}")});
+    let words = |n: usize| json!({"role":if n.is_multiple_of(2) { "user" } else { "assistant" },"content":format!("words {n}")});
     let messages: Vec<Value> = (0..20).map(words).collect();
     let started = app.ok("/api/sessions/start", json!({"user_name":"Ada","messages":messages})).await;
     assert_eq!(started["revision"], 1);

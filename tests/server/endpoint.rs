@@ -4,7 +4,6 @@ use crate::program::{Program, bare_command, site};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
 use tempfile::TempDir;
 
 /// What stands in names and error bodies: it begins a line of its own, clears the screen and turns the direction of writing.
