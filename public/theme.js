@@ -75,6 +75,9 @@
     }, PATIENCE);
   });
   new MutationObserver(() => {
-    if (isAlive() && !isFinal) notice?.remove();
+    if (!isAlive()) return;
+    // Whatever failed before, it came alive.
+    notice?.remove();
+    isFinal = false;
   }).observe(root, { attributeFilter: ["data-hydrated"] });
 })();

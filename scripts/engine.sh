@@ -7,11 +7,11 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-quiet='' what=(build)
+quiet='' tests=''
 while [ $# -gt 0 ]; do
     case $1 in
     --quiet) quiet=yes ;;
-    --tests) what=(test --no-run) ;;
+    --tests) tests=yes ;;
     [0-9]*) break ;;
     *) fail "usage: scripts/engine.sh [--quiet] [--tests] [SECONDS]" ;;
     esac
@@ -29,9 +29,11 @@ compile() {
     # By itself, never in one command with the server: packages that are selected together share what they switch on, and the C++
     # would be compiled once for each such selection. Cargo puts the finished program into its place by a link, never in pieces.
     if [ -n "$quiet" ]; then
-        nice -n 19 cargo "${what[@]}" --locked --release -p verbatim-engine >"$log" 2>&1
+        nice -n 19 cargo build --locked --release -p verbatim-engine >"$log" 2>&1
     else
-        cargo "${what[@]}" --locked --release -p verbatim-engine
+        cargo build --locked --release -p verbatim-engine || return
+        # By themselves the tests would not make the program, which has none in Rust that ask it from outside.
+        [ -z "$tests" ] || cargo test --no-run --locked --release -p verbatim-engine
     fi
 }
 
@@ -40,7 +42,6 @@ keep_touching >/dev/null 2>&1 &
 trap 'rm -f "$engine_note"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-# Not in a condition: `set -e` is wanted inside.
 code=0
 compile || code=$?
 trap - EXIT

@@ -100,7 +100,10 @@ fn listen_to_keys(jump: Jump, keys_shown: RwSignal<bool>) {
             && event.key().eq_ignore_ascii_case("k");
         if is_jump {
             event.prevent_default();
-            jump.0.update(|count| *count += 1);
+            // A key that is held down asks once.
+            if !event.repeat() {
+                jump.0.update(|count| *count += 1);
+            }
             return;
         }
         if browser::is_typing(&event) || event.ctrl_key() || event.meta_key() || event.alt_key() {

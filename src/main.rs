@@ -20,6 +20,9 @@ const LAST_WORK_TIME: Duration = Duration::from_millis(300);
 const ALLOCATOR: [(&str, &str); 3] =
     [("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072"), ("MALLOC_ARENA_MAX", "4")];
 
+/// Tells a process that it has begun itself anew: the number that it had.
+const BEGUN: &str = "VERBATIM_BEGUN";
+
 fn main() -> ExitCode {
     settle_allocator();
     let command_line = CommandLine::parse();
@@ -34,14 +37,18 @@ fn main() -> ExitCode {
 
 /// Begins the program anew, in the same process, with the settings of the allocator. Settings that are there already stay.
 fn settle_allocator() {
-    if ALLOCATOR.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
+    // The number of the process stays the same; where the system takes the settings away, it is not begun for ever.
+    let process = std::process::id().to_string();
+    if std::env::var(BEGUN).is_ok_and(|begun| begun == process)
+        || ALLOCATOR.iter().any(|(name, _)| std::env::var_os(name).is_some())
+    {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| program.clone().into());
     // It returns only when it fails. Then the program works all the same, with more memory.
-    let _ = Process::new(program).arg0(name).args(arguments).envs(ALLOCATOR).exec();
+    let _ = Process::new(program).arg0(name).args(arguments).envs(ALLOCATOR).env(BEGUN, process).exec();
 }
 
 fn start_log() {

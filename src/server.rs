@@ -22,13 +22,13 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use config::ServeOptions;
 use leptos::prelude::*;
-use leptos_axum::{LeptosRoutes, ResponseOptions, generate_route_list};
+use leptos_axum::{AxumRouteListing, LeptosRoutes, ResponseOptions, generate_route_list};
 use security::BodyLimit;
 use serde_json::{Value, json};
 use state::AppState;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -108,22 +108,20 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
     Ok(())
 }
 
+/// The pages' addresses. They are made once in a process: meanwhile no page's resources load, and one that asks then waits for ever.
+static PAGES: LazyLock<Vec<AxumRouteListing>> = LazyLock::new(|| generate_route_list(App));
+
 /// The table of routes.
 pub fn router(state: AppState, limit: BodyLimit) -> Router {
     let page_context = page_context(state.clone());
     let shell = |options: LeptosOptions| move || shell(options.clone());
     let api = Router::new()
-        .route("/api/sessions/export", post(routes::export::export))
+        .route(security::EXPORT, post(routes::export::export))
         .route("/api/replies/start", post(routes::replies::start))
         .route("/api/replies/resume", post(routes::replies::resume))
         .route("/api/replies/stop", post(routes::replies::stop));
     let pages = Router::new()
-        .leptos_routes_with_context(
-            &state,
-            generate_route_list(App),
-            page_context.clone(),
-            shell(state.leptos_options.clone()),
-        )
+        .leptos_routes_with_context(&state, PAGES.clone(), page_context.clone(), shell(state.leptos_options.clone()))
         .route("/health", get(health))
         .fallback(leptos_axum::file_and_error_handler_with_context::<AppState, _>(page_context, crate::app::shell))
         .layer(from_fn(pages::to_the_end));

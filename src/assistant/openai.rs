@@ -217,7 +217,7 @@ impl Client {
             let body = read_up_to(response, MAX_LISTING_BYTES).await.map_err(|cause| peer.broke_off(&cause))?;
             return Listing::parse(&body).ok_or_else(|| peer.not_understood("the listing of models is no listing"));
         }
-        let text = read_at_most(response, MAX_REFUSAL_BYTES).await.unwrap_or_default();
+        let text = read_up_to(response, MAX_REFUSAL_BYTES).await.unwrap_or_default();
         let refusal = peer.refusal(status, &String::from_utf8_lossy(&text));
         // Whoever answers is there, also if it says that it is not ready for this.
         let code = match refusal.code {
@@ -285,7 +285,7 @@ impl Client {
             return Ok(Answer::Accepted(response));
         }
         let status = response.status().as_u16();
-        let text = tokio::time::timeout(self.options.status_timeout, read_at_most(response, MAX_REFUSAL_BYTES)).await;
+        let text = tokio::time::timeout(self.options.status_timeout, read_up_to(response, MAX_REFUSAL_BYTES)).await;
         let text = text.ok().and_then(Result::ok).unwrap_or_default();
         Ok(Answer::Refused(status, String::from_utf8_lossy(body::without_mark(&text)).into_owned()))
     }
@@ -337,15 +337,12 @@ struct Asking {
 }
 
 impl Asking {
-    /// Asks, in another way where the server refuses one. What it takes is remembered.
+    /// Asks, in another way where the server refuses one.
     async fn ask(&mut self) -> Result<Reading, AssistantError> {
         loop {
             let body = self.dialect.body(&self.request, &self.model, self.asks_progress);
             match self.client.post(&body, &self.peer, self.deadline).await? {
                 Answer::Accepted(response) => {
-                    if self.ways > 0 {
-                        self.client.remember(&self.model, self.dialect);
-                    }
                     let bytes = response.bytes_stream().map(|chunk| chunk.map_err(cause_of));
                     return Ok(Reading::new(bytes, self.peer.clone(), self.client.options.limits(), self.deadline));
                 }
@@ -371,6 +368,12 @@ impl Asking {
                     if !self.adapt(status, &text) {
                         return next;
                     }
+                }
+                // What was accepted is remembered when it was answered: a refusal may still come in place of an answer.
+                (Some(Ok(event)), _) if self.ways > 0 && !matches!(event, Event::Progress(..)) => {
+                    self.client.remember(&self.model, self.dialect);
+                    self.ways = 0;
+                    return next;
                 }
                 _ => return next,
             }

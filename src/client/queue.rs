@@ -50,7 +50,8 @@ pub enum Hold {
 impl Hold {
     /// Why a conversation that ends with `last` is not gone on with by itself.
     pub fn after(last: Option<&Message>) -> Option<Self> {
-        let last = last?;
+        // A conversation without a message: what waits was said in one that could not be begun.
+        let Some(last) = last else { return Some(Hold::Earlier) };
         let is_set = |key: &str| last.metadata.get(key).is_some_and(|value| !value.is_null() && *value != false);
         match last.role {
             Role::User => Some(Hold::Trouble),
@@ -115,17 +116,21 @@ impl Queue {
         taken
     }
 
-    /// Shows what waits in another conversation. `is_sent` says of an id whether its message was sent before the page was left.
-    pub fn open(self, session: Option<SessionId>, is_sent: impl Fn(&str) -> bool + 'static) {
-        self.session.with_value(|before| {
-            for queued in self.waiting.get_untracked() {
-                browser::release_claim(&key(before.as_ref(), &queued.id));
-            }
-        });
-        self.session.set_value(session.clone());
+    /// Shows nothing any more, because another conversation is taken in hand; what waits stays stored for its own.
+    pub fn leave(&self) {
+        let session = self.session.get_value();
+        for queued in self.waiting.get_untracked() {
+            browser::release_claim(&key(session.as_ref(), &queued.id));
+        }
         if !self.waiting.with_untracked(Vec::is_empty) {
             self.waiting.set(Vec::new());
         }
+    }
+
+    /// Shows what waits in another conversation. `is_sent` says of an id whether its message was sent before the page was left.
+    pub fn open(self, session: Option<SessionId>, is_sent: impl Fn(&str) -> bool + 'static) {
+        self.leave();
+        self.session.set_value(session.clone());
         spawn_local(async move {
             for attempt in 0..CLAIM_TRIES {
                 if attempt > 0 {
@@ -142,10 +147,16 @@ impl Queue {
     async fn take_up(self, session: Option<&SessionId>, is_sent: &impl Fn(&str) -> bool) -> bool {
         let mut is_left = false;
         let is_open = || self.session.try_with_value(|open| open.as_ref() == session) == Some(true);
-        for name in browser::stored_keys(&key(session, "")) {
-            let Some(queued) = stored(&name) else { continue };
+        // The oldest first, and shown all at once: the first that is shown may be sent at once.
+        let mut found: Vec<(Queued, String)> = browser::stored_keys(&key(session, ""))
+            .into_iter()
+            .filter_map(|name| Some((stored(&name)?, name)))
+            .collect();
+        found.sort_by(|(a, _), (b, _)| a.queued_at.cmp(&b.queued_at));
+        let mut taken = Vec::new();
+        for (queued, name) in found {
             if !is_open() {
-                return false;
+                break;
             }
             if self.waiting.with_untracked(|waiting| waiting.iter().any(|held| held.id == queued.id)) {
                 continue;
@@ -164,9 +175,16 @@ impl Queue {
                 browser::release_claim(&name);
                 continue;
             }
+            taken.push(queued);
+        }
+        if !is_open() {
+            taken.iter().for_each(|queued| browser::release_claim(&key(session, &queued.id)));
+            return false;
+        }
+        if !taken.is_empty() {
             self.waiting.update(|waiting| {
-                let place = waiting.partition_point(|other| other.queued_at <= queued.queued_at);
-                waiting.insert(place, queued);
+                waiting.extend(taken);
+                waiting.sort_by(|a, b| a.queued_at.cmp(&b.queued_at));
             });
         }
         is_left
@@ -219,7 +237,7 @@ mod tests {
         assert_eq!(hold("assistant", json!({"stopped":true})), Some(Hold::Stopped));
         assert_eq!(hold("assistant", json!({"stopped":true,"error":"interrupted"})), Some(Hold::Trouble));
         assert_eq!(hold("user", json!({})), Some(Hold::Trouble));
-        assert_eq!(Hold::after(None), None);
+        assert_eq!(Hold::after(None), Some(Hold::Earlier));
     }
 
     #[test]

@@ -487,7 +487,13 @@ impl SessionManager {
             return Some(Hold::Earlier);
         }
         let is_unsaved = self.inner.with_value(|inner| !inner.dirty.is_empty());
-        if self.notice.read().is_some() || is_unsaved || !journal::unsaved(self.session_id.read().as_ref()).is_empty() {
+        // After a reply that broke off it is not known how the conversation ends until it is loaded anew.
+        let is_unknown = self.session_id.read().is_some() && self.inner.with_value(|inner| inner.revision.is_none());
+        if self.notice.read().is_some()
+            || is_unsaved
+            || is_unknown
+            || !journal::unsaved(self.session_id.read().as_ref()).is_empty()
+        {
             return Some(Hold::Trouble);
         }
         Hold::after(self.rows().last().map(|row| row.turn.message.read()).as_deref())
@@ -710,6 +716,8 @@ impl SessionManager {
     }
 
     fn clear(self) {
+        // Before anything changes that would let it go out, into the conversation that comes.
+        self.queue.leave();
         let changes = self.changes_in_hand();
         let session_id = self.session_id.get_untracked().filter(|_| !changes.is_empty());
         let has_left = session_id.is_some();

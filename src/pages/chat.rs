@@ -304,7 +304,8 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
         manager.send(text);
     });
     let waiting = Memo::new(move |_| manager.queue.waiting());
-    let hold = Memo::new(move |_| manager.hold());
+    // Nothing is said of it while a reply comes, which changes it at each word.
+    let hold = Memo::new(move |_| if is_busy.get() { None } else { manager.hold() });
     let on_take_back = Callback::new(move |id: String| {
         let Some(taken) = manager.queue.take(&id) else { return };
         let words = draft.with_untracked(|typed| match typed.trim().is_empty() {

@@ -318,6 +318,7 @@ pub fn SessionsPage() -> impl IntoView {
                             Suspend::new(async move {
                                 let listed = first_list.await;
                                 if !listing.is_answered() {
+                                    list_away.note(listed.as_ref().err());
                                     listing.take(listed, &asked);
                                 }
                                 view! {
@@ -341,6 +342,7 @@ pub fn SessionsPage() -> impl IntoView {
                         }
                         // The answer about a session that was chosen meanwhile may have been quicker.
                         if details.with_untracked(Option::is_none) {
+                            details_away.note(loaded.as_ref().and_then(|loaded| loaded.as_ref().err()));
                             details.set(shown(loaded));
                         }
                         view! {

@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long nothing of an answer may be taken before its connection gives way to others.
 const READER_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long nothing of an answer may be taken at all.
+const STUCK_TIME: Duration = Duration::from_secs(300);
+
 /// How often it is looked for what takes too long, and for room while there is none.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -247,6 +250,11 @@ impl State {
     }
 
     fn is_overdue(&self, now: Instant) -> bool {
+        // What waits to be read takes memory. A reply can be rejoined, a file fetched again.
+        let is_stuck = self.stuck_since.is_some_and(|since| now.saturating_duration_since(since) >= STUCK_TIME);
+        if is_stuck && self.phase != Phase::Closed {
+            return true;
+        }
         let time = match self.phase {
             Phase::Idle if self.stuck_since.is_none() => IDLE_TIME,
             Phase::Head => HEAD_TIME,

@@ -30,8 +30,10 @@ pub async fn to_the_end(request: Request, next: Next) -> Response {
                 let _ = pieces.send(piece).await;
             }
         };
-        tokio::spawn(rest.in_current_span());
-        Response::from_parts(parts, Body::from_stream(taken))
+        let ended = tokio::spawn(rest.in_current_span());
+        // A page that cannot be rendered to its end is broken off, so that it is not taken for whole.
+        let end = futures::stream::once(ended).filter_map(|ended| async { Some(Err(axum::Error::new(ended.err()?))) });
+        Response::from_parts(parts, Body::from_stream(taken.chain(end)))
     };
     tokio::spawn(rendering.in_current_span()).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a page cannot be rendered");

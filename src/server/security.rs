@@ -27,6 +27,9 @@ const ALL_BODIES: usize = 256 << 20;
 const REFUSED_BYTES: usize = 1 << 30;
 const REFUSED_TIME: Duration = Duration::from_secs(60);
 
+/// The route that takes forms, too.
+pub const EXPORT: &str = "/api/sessions/export";
+
 /// What no answer of ours lets a browser do; a page's own policy, with its nonce, replaces the first.
 const HEADERS: [(&str, &str); 7] = [
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
@@ -208,10 +211,12 @@ async fn read_body(limit: &BodyLimit, request: Request) -> Result<(Request, Opti
         return Err(limit.too_large());
     }
     let (bytes, held) = read_bytes(limit, body).await?;
-    let is_form = parts
-        .headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    // Nothing else takes forms; what says that it is one is read as JSON all the same.
+    let is_form = parts.uri.path() == EXPORT
+        && parts
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
     if !is_form && json::is_too_deep(&bytes) {
         return Err(AppError::invalid(format!("The body is nested more than {} levels deep.", json::MAX_DEPTH)));
     }

@@ -147,6 +147,7 @@ impl Document {
     /// Writes a new session. Its folder must be there and synced. [`StoreError::Exists`] if the file is there already.
     pub fn create(disk: &dyn Disk, path: &Path, mut session: Session) -> Result<Self, StoreError> {
         session.limit_depth();
+        session.messages.iter_mut().for_each(|message| _ = message.limit_depth());
         match disk.stamp(path) {
             Ok(_) => return Err(StoreError::Exists),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

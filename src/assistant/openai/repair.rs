@@ -76,7 +76,7 @@ mod tests {
         for (text, value) in [
             (
                 r#"{"a":NaN,"b":-Infinity,"c":"NaN","d":[1e999,Infinity]}"#,
-                json!({"a":null,"b":null,"c":"NaN","d":[null,null]}),
+                serde_json::from_str(r#"{"a":null,"b":null,"c":"NaN","d":[1e999,null]}"#).unwrap(),
             ),
             (r#"{"a":"x\ud83dy\ude00","b":"\ud83d\ude00\\ud83d"}"#, json!({"a":"x\u{fffd}y\u{fffd}","b":"😀\\ud83d"})),
             ("{\"a\":\"one\ntwo\tthree\u{1}\"}", json!({"a":"one\ntwo\tthree\u{fffd}"})),

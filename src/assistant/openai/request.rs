@@ -53,7 +53,8 @@ impl Dialect {
         if !matches!(status, 400 | 404 | 415 | 422 | 500 | 501) {
             return false;
         }
-        let text = text.to_lowercase();
+        // An "upstream error" of a gateway says nothing about streams.
+        let text = text.to_lowercase().replace("upstream", "").replace("downstream", "");
         let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
         let before = *self;
         let names_options = says(&["stream_options", "include_usage"]);

@@ -31,6 +31,9 @@ const TAGS: [Tags; 6] = [
     Tags { open: "◁think▷", close: "◁/think▷", closes_alone: true },
 ];
 
+/// More bytes of space than this are not held back, because all of it is looked at again with each piece that comes.
+const MOST_SPACE: usize = 1024;
+
 /// With what tags begin.
 const FIRST_BYTES: [u8; 3] = [b'<', b'[', "◁".as_bytes()[0]];
 
@@ -136,7 +139,9 @@ impl ThinkSplitter {
                         // Nothing was thought.
                         self.held = begun[tags.close.len()..].to_owned();
                         self.state = State::BeforeText;
-                    } else if TAGS.iter().any(|tags| may_become_one(tags.open) || may_become_one(tags.close)) {
+                    } else if self.held.len() - begun.len() <= MOST_SPACE
+                        && TAGS.iter().any(|tags| may_become_one(tags.open) || may_become_one(tags.close))
+                    {
                         return;
                     } else {
                         self.state = if self.is_told_apart { State::Text } else { State::Open };
@@ -145,6 +150,8 @@ impl ThinkSplitter {
                 State::BeforeThought(_) | State::BeforeText => {
                     let begun = self.held.trim_start();
                     if begun.is_empty() {
+                        // Looked at once, however much of it comes.
+                        self.held.clear();
                         return;
                     }
                     self.held = begun.to_owned();
@@ -264,8 +271,9 @@ impl ThinkSplitter {
 
     /// Hands out all but what may belong to a tag and the space before it.
     fn hand_out_certain(&mut self, out: &mut impl FnMut(Piece)) {
-        let certain = self.doubtful.map_or(self.searched, |found| found.at);
-        let certain = self.held[..certain].trim_end().len();
+        let all = self.doubtful.map_or(self.searched, |found| found.at);
+        let words = self.held[..all].trim_end().len();
+        let certain = if all - words > MOST_SPACE { all } else { words };
         if certain == 0 {
             return;
         }
@@ -288,6 +296,23 @@ impl ThinkSplitter {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn space_without_an_end_is_not_looked_at_again_and_again() {
+        for begin in ["", "a", "<think>", "<think>a", "<think>a</think>"] {
+            let mut splitter = ThinkSplitter::default();
+            let mut bytes = 0;
+            let mut take = |piece: Piece| match piece {
+                Piece::Text(text) | Piece::Reasoning(text) => bytes += text.len(),
+                Piece::TextWasReasoning => {}
+            };
+            splitter.push(begin, &mut take);
+            for _ in 0..200_000 {
+                splitter.push("\n", &mut take);
+                assert!(splitter.held.len() <= MOST_SPACE + 64, "{begin}");
+            }
+        }
+    }
 
     fn split(chunks: &[&str]) -> (String, String) {
         let (mut reasoning, mut text) = (String::new(), String::new());

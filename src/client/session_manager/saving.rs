@@ -185,8 +185,15 @@ impl SessionManager {
         }
         journal::keep(session_id.as_ref(), &message);
         self.leaf.set(Some(id.clone()));
+        let parent = message.parent_id.clone();
         self.begin_own(message);
-        self.inner.update_value(|inner| inner.dirty.push(id));
+        self.inner.update_value(|inner| {
+            // The server takes nothing that follows what it does not have.
+            if parent.is_some_and(|parent| inner.too_large.contains(&parent)) {
+                inner.too_large.insert(id.clone());
+            }
+            inner.dirty.push(id);
+        });
     }
 
     pub(super) fn mark_saved(&self, ids: &[String]) {

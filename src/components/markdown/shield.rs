@@ -750,6 +750,9 @@ fn address_length(text: &str, scheme: &str, before: Option<char>) -> Option<usiz
     Some(trimmed_address(&text[..end]).len()).filter(|end| *end >= after_host)
 }
 
+/// How many characters a host with its user and port has at most.
+const HOST_CHARACTERS: usize = 512;
+
 /// The bytes of the host with its user and port; `None` where it is none.
 fn host_length(text: &str) -> Option<usize> {
     if let Some(rest) = text.strip_prefix('[') {
@@ -762,7 +765,12 @@ fn host_length(text: &str) -> Option<usize> {
         is_unspaced(first) || starts_with_ignoring_case(text, "www.") && text[4..].starts_with(is_unspaced);
     let is_part =
         |c: char| c.is_alphanumeric() && (c.is_ascii() || takes_unspaced || !is_unspaced(c)) || "-_.@:%~".contains(c);
-    let mut length = text.find(|c: char| !is_part(c)).unwrap_or(text.len());
+    // What is longer is no host. Without a limit each of many beginnings would be followed to the end of the text.
+    let limit = text.char_indices().nth(HOST_CHARACTERS).map_or(text.len(), |(at, _)| at);
+    let mut length = text[..limit].find(|c: char| !is_part(c)).unwrap_or(limit);
+    if length == limit && limit < text.len() {
+        return None;
+    }
     // A user's name may stand before the host, a port behind it.
     let at = text[..length].rfind('@').map_or(0, |at| at + 1);
     if let Some(colon) = text[at..length].find(':') {

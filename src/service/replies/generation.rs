@@ -333,7 +333,7 @@ impl Generation {
         }
         match end {
             // Nothing went wrong, and there is nothing.
-            End::Complete if is_empty => {
+            End::Complete if is_empty && !has_tools => {
                 metadata.insert("empty".to_owned(), json!(true));
             }
             End::Complete => {}

@@ -122,7 +122,14 @@ impl Reply {
 
     /// Waits until nothing more will be told.
     pub(super) async fn ended(&self) {
-        let _ = self.length.subscribe().wait_for(|_| self.has_ended()).await;
+        let mut length = self.length.subscribe();
+        loop {
+            // Not by `wait_for`, which holds the length while it looks at the log: `push` takes them the other way round.
+            length.borrow_and_update();
+            if self.has_ended() || length.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Asks it to end; the first reason counts.

@@ -5,7 +5,7 @@ use crate::export::document::{DocumentPart, ExportedMessage, SessionDocument};
 use crate::model::message::Message;
 use crate::model::session::{Session, SessionId, preview_of};
 use crate::store::branches::{Branches, Choice};
-use crate::store::disk::Stamp;
+use crate::store::disk::{Disk, Stamp};
 use crate::store::document::{Line, message_of_line, session_of_head};
 use crate::store::layout::Area;
 use crate::store::{PartRequest, SessionPart, StoreError};
@@ -45,6 +45,9 @@ impl Inner {
     /// Reads a part from the file; the outer `None` says that the file has to be read whole.
     fn read_part(&self, id: &SessionId, wanted: &PartRequest) -> Option<Option<SessionPart>> {
         let known = self.index.known_file(id)?;
+        if known.stamp.size > self.disk.largest_file() {
+            return None;
+        }
         let lines: Vec<Line> = known.lines().collect();
         let total = known.summary.stats.total_messages;
         if lines.is_empty() || lines.iter().any(|line| line.length == 0) {

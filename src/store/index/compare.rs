@@ -4,7 +4,7 @@
 use super::database::{self, FileRow};
 use super::{Found, Shared, Wanted};
 use crate::model::session::SessionId;
-use crate::store::disk::Stamp;
+use crate::store::disk::{Disk, Stamp};
 use crate::store::document::{Document, OpenFailure};
 use crate::store::layout::{self, Area, Day, Layout};
 use crate::store::{StoreError, text};
@@ -208,7 +208,10 @@ impl Comparer {
             }
         };
         let gone = known.iter().filter(|(id, _)| !on_disk.contains_key(*id));
-        let differing = on_disk.iter().filter(|(id, stamp)| known.get(*id) != Some(*stamp));
+        // What may be no longer read as the limit is now is looked at again, and then told of.
+        let largest = self.shared.disk.largest_file();
+        let differing = on_disk.iter().filter(|(id, stamp)| known.get(*id) != Some(*stamp) || stamp.size > largest);
+        self.shared.unreadable().retain(|(a, d, id)| (*a, *d) != (area, day) || on_disk.contains_key(id));
         let wanted: Vec<_> = gone
             .map(|(id, stamp)| (area, day, id.clone(), Some(*stamp)))
             .chain(differing.map(|(id, _)| (area, day, id.clone(), known.get(id).copied())))
