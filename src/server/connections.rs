@@ -288,14 +288,16 @@ impl Table {
     /// Whether another connection fits, after one gave way if need be.
     fn has_room(&self) -> bool {
         self.open().retain(|watched| watched.state().phase != Phase::Closed);
-        self.open().len() < self.limit || self.make_room()
+        // One more is let in, and only then another gives way to it: nobody who has just come goes for one who may never come.
+        self.open().len() <= self.limit || self.make_room()
     }
 
-    /// Lets the connection go that can be missed best; false if all are needed.
+    /// Lets the connection go that can be missed best, other than the newest; false if all are needed.
     fn make_room(&self) -> bool {
         let now = Instant::now();
         let open = self.open();
-        let ranked = open.iter().filter_map(|watched| Some((watched.state().rank(now)?, watched)));
+        let Some((_, older)) = open.split_last() else { return false };
+        let ranked = older.iter().filter_map(|watched| Some((watched.state().rank(now)?, watched)));
         let Some((_, watched)) = ranked.min_by_key(|(rank, _)| *rank) else { return false };
         watched.close_if(|state| state.rank(now).is_some())
     }
@@ -422,6 +424,23 @@ mod tests {
         {
             assert_eq!(needed.rank(now), None, "{needed:?}");
         }
+    }
+
+    #[test]
+    fn who_came_last_stays_when_all_others_are_needed() {
+        let table = Table { limit: 2, open: Mutex::default() };
+        for _ in 0..2 {
+            assert!(table.has_room());
+            table.add().enter(Phase::Answer);
+        }
+        assert!(table.has_room(), "one more is let in");
+        let newest = table.add();
+        assert!(!table.has_room());
+        assert_eq!(newest.state().phase, Phase::Idle);
+        let first = table.open()[0].clone();
+        first.enter(Phase::Idle);
+        assert!(table.has_room());
+        assert_eq!((first.state().phase, newest.state().phase), (Phase::Closed, Phase::Idle));
     }
 
     #[test]
