@@ -116,12 +116,9 @@ impl Queue {
         taken
     }
 
-    /// Shows nothing any more, because another conversation is taken in hand; what waits stays stored for its own.
+    /// Shows nothing any more, because another conversation is taken in hand. What waits stays stored for its own, and stays this
+    /// tab's, which may come back to it.
     pub fn leave(&self) {
-        let session = self.session.get_value();
-        for queued in self.waiting.get_untracked() {
-            browser::release_claim(&key(session.as_ref(), &queued.id));
-        }
         if !self.waiting.with_untracked(Vec::is_empty) {
             self.waiting.set(Vec::new());
         }
