@@ -534,7 +534,7 @@ test.describe("a session's details", () => {
     await page.getByRole("button", { name: "Archive", exact: true }).click();
     await expect(sessions.names).toHaveText(["Other"]);
     await page.getByRole("button", { name: "Undo" }).click();
-    await expect(sessions.names).toHaveText(["Done with", "Other"]);
+    await expect(sessions.names).toHaveText(["Other", "Done with"]);
     await expect(page.getByRole("button", { name: "Archive", exact: true })).toBeVisible();
 
     await page.getByRole("button", { name: "Archive", exact: true }).click();
@@ -545,7 +545,7 @@ test.describe("a session's details", () => {
     await page.getByRole("button", { name: "Unarchive" }).click();
     await expect(sessions.names).toHaveCount(0);
     await sessions.search.fill("");
-    await expect(sessions.names).toHaveText(["Done with", "Other"]);
+    await expect(sessions.names).toHaveText(["Other", "Done with"]);
   });
 
   test("tag it", async ({ page, verbatim }) => {

@@ -343,8 +343,9 @@ fn Conversation(manager: SessionManager, failure: RwSignal<Option<AppError>>, on
     });
     let (query, recent) = recent_sessions(manager, is_browsing);
     let failed = Memo::new(move |_| failure.get());
-    let title = browser::title(move || match &*failed.read() {
-        Some(error) if is_missing(error) => "Not found".to_owned(),
+    // It may be asked for once more when the page has been left and `failed` is gone.
+    let title = browser::title(move || match failed.try_get().flatten() {
+        Some(error) if is_missing(&error) => "Not found".to_owned(),
         Some(_) => "Cannot be opened".to_owned(),
         None => manager.title(),
     });

@@ -292,15 +292,20 @@ pub fn SessionsPage() -> impl IntoView {
             event.prevent_default();
         }
     };
-    let title = move || match &*details.read() {
-        None if is_trash.get() => "Trash".to_owned(),
-        None => "Sessions".to_owned(),
-        Some(Ok(shown)) => shown.title(),
-        Some(Err(error)) => match error.code {
-            ErrorCode::NotFound | ErrorCode::InvalidRequest => "Not found".to_owned(),
-            ErrorCode::SessionDeleted => "In the trash".to_owned(),
-            _ => "Cannot be shown".to_owned(),
-        },
+    // The title may be asked for once more while the page that comes takes this one's place, when the signals are gone.
+    let title = move || {
+        let is_trash = is_trash.try_get() == Some(true);
+        let title = details.try_with(|details| match details {
+            None if is_trash => "Trash".to_owned(),
+            None => "Sessions".to_owned(),
+            Some(Ok(shown)) => shown.title(),
+            Some(Err(error)) => match error.code {
+                ErrorCode::NotFound | ErrorCode::InvalidRequest => "Not found".to_owned(),
+                ErrorCode::SessionDeleted => "In the trash".to_owned(),
+                _ => "Cannot be shown".to_owned(),
+            },
+        });
+        title.unwrap_or_default()
     };
     view! {
         <Title text="Sessions"/>
