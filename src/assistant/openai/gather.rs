@@ -28,9 +28,6 @@ const MOST_USAGE_BYTES: usize = 16 << 10;
 /// How deep the parts of a content stand in each other at most.
 const MOST_DEPTH: usize = 8;
 
-/// From how many bytes on a message that begins with all that was said repeats it.
-const LEAST_REPEATED: usize = 32;
-
 /// Fields in which servers put what a model thought.
 const REASONING_FIELDS: [&str; 5] = ["reasoning_content", "reasoning", "thinking", "reasoning_text", "thought"];
 
@@ -333,8 +330,7 @@ impl Gatherer {
         {
             self.skip(&Value::Array(parts.clone()).to_string());
         }
-        // A short text may be said twice ("ha", "ha"); a long one that begins with all that was said repeats it.
-        if is_message && !self.said.is_empty() && (self.has_delta || self.said.len() >= LEAST_REPEATED) {
+        if is_message && !self.said.is_empty() {
             let text: String =
                 words.iter().filter(|(kind, _)| *kind == Kind::Text).map(|(_, text)| text.as_str()).collect();
             // A message that begins with all that was said repeats it and goes on.
