@@ -343,9 +343,6 @@ impl Asking {
             let body = self.dialect.body(&self.request, &self.model, self.asks_progress);
             match self.client.post(&body, &self.peer, self.deadline).await? {
                 Answer::Accepted(response) => {
-                    if self.ways > 0 {
-                        self.client.remember(&self.model, self.dialect);
-                    }
                     let bytes = response.bytes_stream().map(|chunk| chunk.map_err(cause_of));
                     return Ok(Reading::new(bytes, self.peer.clone(), self.client.options.limits(), self.deadline));
                 }
@@ -371,6 +368,12 @@ impl Asking {
                     if !self.adapt(status, &text) {
                         return next;
                     }
+                }
+                // What was accepted is remembered when it was answered: in place of an answer a refusal may come.
+                (None | Some(Ok(_)), None) if self.ways > 0 => {
+                    self.client.remember(&self.model, self.dialect);
+                    self.ways = 0;
+                    return next;
                 }
                 _ => return next,
             }

@@ -183,17 +183,25 @@ pub fn release_claim(name: &str) {
     }
 }
 
-/// The name of this visit: of this tab, also when its page is loaded anew.
+/// The name of this visit: of this tab, also when its page is loaded anew, where the browser lets the page keep anything.
 pub fn visit_name() -> String {
     const KEY: &str = "verbatim.visit";
-    let storage = window().session_storage().ok().flatten();
-    let known = storage.as_ref().and_then(|storage| storage.get_item(KEY).ok().flatten());
-    known.unwrap_or_else(|| {
-        let name = uuid::Uuid::new_v4().simple().to_string();
-        if let Some(storage) = storage {
-            let _ = storage.set_item(KEY, &name);
-        }
-        name
+    thread_local! {
+        static NAME: std::cell::OnceCell<String> = const { std::cell::OnceCell::new() };
+    }
+    NAME.with(|name| {
+        name.get_or_init(|| {
+            let storage = window().session_storage().ok().flatten();
+            let known = storage.as_ref().and_then(|storage| storage.get_item(KEY).ok().flatten());
+            known.unwrap_or_else(|| {
+                let name = uuid::Uuid::new_v4().simple().to_string();
+                if let Some(storage) = storage {
+                    let _ = storage.set_item(KEY, &name);
+                }
+                name
+            })
+        })
+        .clone()
     })
 }
 

@@ -122,6 +122,11 @@ impl RealDisk {
         Self { root: root.to_owned(), largest_file, interrupted: Arc::default() }
     }
 
+    /// The same disk with the limit that holds for files which no option limits.
+    pub fn without_option(&self) -> Self {
+        Self { largest_file: LARGEST_FILE, ..self.clone() }
+    }
+
     /// The same disk for somebody whose reading can be ended for himself.
     pub fn interruptible(&self) -> Self {
         Self { interrupted: Arc::default(), ..self.clone() }

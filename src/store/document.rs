@@ -133,6 +133,8 @@ struct Batch {
 enum NotWritten {
     /// Another program wrote to the file meanwhile.
     Changed,
+    /// What several saves bring is too much together; one by one, some of them may do.
+    TooLargeTogether,
     /// It cannot be.
     Failed(StoreError),
 }
@@ -395,7 +397,7 @@ impl Document {
         match self.replace(disk, self.copy()) {
             Ok(()) => Ok(()),
             Err(NotWritten::Failed(error)) => Err(error),
-            Err(NotWritten::Changed) => {
+            Err(NotWritten::Changed | NotWritten::TooLargeTogether) => {
                 Err(StoreError::Unwritable(format!("{}: another program writes to it", self.path.display())))
             }
         }
@@ -464,24 +466,29 @@ impl Document {
         let mut failure =
             StoreError::Unwritable(format!("{}: another program keeps writing to it", self.path.display()));
         self.fold();
+        let mut one_by_one = false;
         for _ in 0..ATTEMPTS {
-            if self.carry_out(disk, changes, &mut answers).is_ok() {
-                break;
-            }
-            if let Err(error) = self.refresh(disk) {
-                failure = error;
-                break;
+            match self.carry_out(disk, changes, one_by_one, &mut answers) {
+                Ok(()) => break,
+                Err(NotWritten::TooLargeTogether) => one_by_one = true,
+                Err(_) => {
+                    if let Err(error) = self.refresh(disk) {
+                        failure = error;
+                        break;
+                    }
+                }
             }
         }
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(failure.again()))).collect()
     }
 
-    /// Carries out the saves that have no answer yet. Those are left without one if another program wrote meanwhile, which is the only
-    /// error.
+    /// Carries out the saves that have no answer yet. Some are left without one if another program wrote meanwhile, or if they are too
+    /// much for one write, which are the only errors.
     fn carry_out(
         &mut self,
         disk: &dyn Disk,
         changes: &mut [Change],
+        one_by_one: bool,
         answers: &mut [Option<Result<Saved, StoreError>>],
     ) -> Result<(), NotWritten> {
         let mut batch = self.begin_batch();
@@ -500,7 +507,7 @@ impl Document {
                     answers[place] = Some(Err(error));
                     continue;
                 }
-                Err(NotWritten::Changed) => return Err(NotWritten::Changed),
+                Err(other) => return Err(other),
             };
             let is_own = matches!(self.form, Form::Own { .. }) && !is_shared;
             let can_wait = is_own && plan.only_appends() && !self.ahead;
@@ -516,7 +523,7 @@ impl Document {
                         Some(Ok(self.saved(merged)))
                     }
                     Err(NotWritten::Failed(error)) => Some(Err(error)),
-                    Err(NotWritten::Changed) => return Err(NotWritten::Changed),
+                    Err(other) => return Err(other),
                 };
                 batch = self.begin_batch();
             } else {
@@ -526,6 +533,10 @@ impl Document {
                 continue;
             }
             place += 1;
+            if one_by_one {
+                self.flush(disk, batch, answers)?;
+                batch = self.begin_batch();
+            }
         }
         self.flush(disk, batch, answers)
     }
@@ -574,7 +585,8 @@ impl Document {
         }
     }
 
-    /// Writes what was gathered and answers its saves. If another program wrote meanwhile, they stay without an answer.
+    /// Writes what was gathered and answers its saves. If another program wrote meanwhile, or if it is too much for the file and they
+    /// are several, they stay without an answer.
     fn flush(
         &mut self,
         disk: &dyn Disk,
@@ -591,12 +603,19 @@ impl Document {
         if written.is_err() {
             self.take_back(&batch);
         }
+        let failure = match written {
+            Ok(()) => None,
+            Err(NotWritten::Failed(StoreError::TooLarge(_))) if batch.waiting.len() > 1 => {
+                return Err(NotWritten::TooLargeTogether);
+            }
+            Err(NotWritten::Failed(error)) => Some(error),
+            Err(other) => return Err(other),
+        };
         for (place, saved) in batch.waiting {
-            answers[place] = match &written {
-                Ok(()) => Some(Ok(saved)),
-                Err(NotWritten::Failed(error)) => Some(Err(error.again())),
-                Err(NotWritten::Changed) => return Err(NotWritten::Changed),
-            };
+            answers[place] = Some(match &failure {
+                None => Ok(saved),
+                Some(error) => Err(error.again()),
+            });
         }
         Ok(())
     }

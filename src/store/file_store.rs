@@ -266,10 +266,12 @@ impl Inner {
         let mut opened = slot.lock();
         // In a folder that cannot be read now nobody else has put a file under an id that was just made.
         let is_there = |area| self.places(area, &id).map(|places| !places.days.is_empty());
-        if is_there(Area::Sessions)? || is_there(Area::Trash)? {
+        let is_free =
+            || if is_there(Area::Sessions)? || is_there(Area::Trash)? { Err(StoreError::Exists) } else { Ok(()) };
+        if let Err(error) = is_free() {
             drop(opened);
             self.cache.release(&id, slot);
-            return Err(StoreError::Exists);
+            return Err(error);
         }
         let created = self
             .make_day(Area::Sessions, day)

@@ -90,12 +90,18 @@ impl Calls {
             return;
         }
         self.bytes += id.len() + name.len() + arguments.len();
-        let is_same = |call: &&mut Call| {
+        let is_same = |call: &Call| {
             !is_whole
                 && (index.is_none() || call.index.is_none() || call.index == index)
                 && (id.is_empty() || call.id.is_empty() || call.id == id)
         };
-        let known = self.calls.iter_mut().rev().find(is_same);
+        // Some servers make up a new id for every fragment: one without a name goes on with what is not whole.
+        let goes_on =
+            |call: &&mut Call| !is_whole && name.is_empty() && index.is_some() && call.index == index && !call.is_whole;
+        let known = match self.calls.iter().rposition(is_same) {
+            None => self.calls.iter_mut().rev().find(goes_on),
+            Some(place) => self.calls.get_mut(place),
+        };
         let Some(call) = known else { return self.begin(index, id, name, &arguments, list) };
         let is_other_name =
             call.name != name && call.arguments.is_empty() && !arguments.is_empty() && !call.name.is_empty();
@@ -206,6 +212,20 @@ mod tests {
         expect(
             &[begin("time", ""), begin("weather", "{\"city\":\"Rome\"}")],
             &[("time", json!({})), ("weather", rome.clone())],
+        );
+        // An id of its own for every fragment.
+        let one = |id: &str, arguments: &str| json!([{"index": 0, "id": id, "function": {"arguments": arguments}}]);
+        let named = |id: &str| json!([{"index": 0, "id": id, "function": {"name": "weather", "arguments": ""}}]);
+        expect(
+            &[
+                named("a"),
+                one("b", "{\"city\":"),
+                one("c", "\"Rome\"}"),
+                named("d"),
+                one("e", "{\"city\":\"Oslo\""),
+                one("f", "}"),
+            ],
+            &two,
         );
         // Brackets in texts end nothing.
         expect(&[begin("f", "{\"a\":\"}"), begin("f", "\"}")], &[("f", json!({"a": "}"}))]);

@@ -10,15 +10,10 @@ use std::str::FromStr;
 pub struct Endpoint(Url);
 
 /// How addresses end that name a service instead of its base.
-const SERVICES: [&[&str]; 7] = [
-    &["chat", "completions"],
-    &["completions"],
-    &["models"],
-    &["embeddings"],
-    &["responses"],
-    &["messages"],
-    &["chat"],
-];
+const SERVICES: [&[&str]; 3] = [&["chat", "completions"], &["completions"], &["models"]];
+
+/// The same, where a version stands before it: else the word may be the name under which a proxy has the server.
+const SERVICES_OF_A_VERSION: [&str; 4] = ["embeddings", "responses", "messages", "chat"];
 
 /// The same of Ollama's own services, beside which the ones of the protocol are.
 const OTHER_SERVICES: [&[&str]; 5] =
@@ -107,6 +102,11 @@ impl FromStr for Endpoint {
             base.truncate(base.len() - ending.len());
             // What stands before a service is its base, be it with a version or not.
             names_service = true;
+        } else if let [before @ .., version, service] = base.as_slice()
+            && is_version(version)
+            && SERVICES_OF_A_VERSION.contains(service)
+        {
+            base.truncate(before.len() + 1);
         }
         if !names_service && !base.iter().any(|segment| is_version(segment)) {
             base.push("v1");
@@ -201,6 +201,10 @@ mod tests {
             ("http://a:11434/api/chat", "http://a:11434/v1/chat/completions", "http://a:11434/props"),
             ("http://a:11434/api/tags/", "http://a:11434/v1/chat/completions", "http://a:11434/props"),
             ("https://a/api", "https://a/api/v1/chat/completions", "https://a/api/props"),
+            // A proxy may have a server under any name.
+            ("https://a/chat", "https://a/chat/v1/chat/completions", "https://a/chat/props"),
+            ("https://a/messages/v1", "https://a/messages/v1/chat/completions", "https://a/messages/props"),
+            ("https://a/x/v1/embeddings", "https://a/x/v1/chat/completions", "https://a/x/props"),
         ] {
             let endpoint: Endpoint = given.parse().unwrap();
             assert_eq!(endpoint.url(&["chat", "completions"]).as_str(), chat, "{given}");

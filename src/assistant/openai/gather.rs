@@ -31,9 +31,9 @@ const MOST_DEPTH: usize = 8;
 /// Fields in which servers put what a model thought.
 const REASONING_FIELDS: [&str; 5] = ["reasoning_content", "reasoning", "thinking", "reasoning_text", "thought"];
 
-/// Fields in which the parts of a content have their words.
+/// Fields in which the parts of a content have their words, thoughts first.
 const WORD_FIELDS: [&str; 9] =
-    ["text", "content", "thinking", "reasoning", "summary", "refusal", "output_text", "value", "transcript"];
+    ["thinking", "reasoning", "summary", "text", "content", "refusal", "output_text", "value", "transcript"];
 
 /// Gathers what arrives in pieces.
 #[derive(Default)]
@@ -226,10 +226,11 @@ impl Gatherer {
             _ => {}
         }
         if let Some(Value::Object(message)) = message.filter(|_| self.words == words_before) {
+            // Ollama's own form is a stream of messages, of which each goes on and only the last says `done`.
+            let goes_on = choice.contains_key("done");
             let repeats = !is_other && self.has_delta;
-            self.take_delta(message, is_other, true, peer, out)?;
-            // Ollama's own form is a stream of messages, of which only the last says `done`.
-            self.is_whole |= !repeats && choice.get("done").is_none();
+            self.take_delta(message, is_other, !goes_on, peer, out)?;
+            self.is_whole |= !repeats && !goes_on;
         }
         if self.words == words_before && !is_other && choice.contains_key("delta") {
             // Beside an empty delta some servers have the text of an older form.
@@ -439,20 +440,19 @@ fn words_of(value: &Value, kind: Kind, depth: usize, out: &mut dyn FnMut(Kind, &
             let is_thought = ["think", "thought", "reason"].iter().any(|word| named.contains(word))
                 || part.get("thought") == Some(&Value::Bool(true));
             let kind = if is_thought { Kind::Reasoning } else { kind };
+            // Some servers have the same words in several fields.
+            let mut told: Vec<Vec<(Kind, String)>> = Vec::new();
             for field in WORD_FIELDS {
-                let mut has_words = false;
-                if let Some(value) = part.get(field) {
-                    // A thought may stand in a part that does not say its type.
-                    let kind = if matches!(field, "thinking" | "reasoning") { Kind::Reasoning } else { kind };
-                    words_of(value, kind, depth - 1, &mut |kind, text| {
-                        has_words = true;
-                        out(kind, text);
-                    });
-                }
-                if has_words {
-                    return;
+                let Some(value) = part.get(field) else { continue };
+                // A thought may stand in a part that does not say its type.
+                let kind = if matches!(field, "thinking" | "reasoning") { Kind::Reasoning } else { kind };
+                let mut words = Vec::new();
+                words_of(value, kind, depth - 1, &mut |kind, text| words.push((kind, text.to_owned())));
+                if !told.contains(&words) {
+                    told.push(words);
                 }
             }
+            told.iter().flatten().for_each(|(kind, text)| out(*kind, text));
         }
         _ => {}
     }

@@ -580,6 +580,21 @@ fn a_save_that_would_make_the_file_too_large_is_refused_and_leaves_no_trace() {
     assert_eq!((text(&disk), ids(&document)), (before, vec!["a"]));
     save(&mut document, &disk, json!([{"id":"c","role":"user","content":"short"}]), json!({})).unwrap();
     assert_eq!(open(&disk).session(), document.session());
+    // It takes nothing with it of what is saved at the same time.
+    let message = |id: &str, size: usize| json!([{"id":id,"role":"user","content":"x".repeat(size)}]);
+    disk.limit_files(text(&disk).len() as u64 + 1_000);
+    let changes = vec![
+        change(message("d", 10), json!({})),
+        change(message("e", 2_000), json!({})),
+        change(message("f", 10), json!({})),
+    ];
+    let results = commit(&mut document, &disk, changes);
+    assert!(
+        results[0].is_ok() && matches!(results[1], Err(StoreError::TooLarge(_))) && results[2].is_ok(),
+        "{results:?}"
+    );
+    assert_eq!(ids(&open(&disk)), ["a", "c", "d", "f"]);
+    assert_eq!(open(&disk).session(), document.session());
     let elsewhere = Path::new(ROOT).join("2026-02-09/other.json");
     let mut large = empty();
     large.metadata.insert("x".to_owned(), json!("x".repeat(2_000)));

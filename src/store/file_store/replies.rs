@@ -21,7 +21,8 @@ pub struct Replies {
 impl Replies {
     /// The journals below a data directory.
     pub fn new(layout: &Layout, disk: &RealDisk) -> Self {
-        Self { layout: layout.clone(), disk: disk.clone(), torn: Mutex::default() }
+        // A journal may be longer than the session may become: its words are not lost for that.
+        Self { layout: layout.clone(), disk: disk.without_option(), torn: Mutex::default() }
     }
 
     /// Begins a journal. [`StoreError::Exists`] if there is one with this id.

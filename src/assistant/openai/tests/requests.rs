@@ -159,6 +159,21 @@ async fn what_is_refused_in_every_way_is_told() {
     let error = ask(&client_with(server.port(), |_| {})).await.remove(0).unwrap_err();
     assert!(error.message.contains("refused the request") && error.cause.contains("this role"), "{error}");
     assert_eq!(seen.lock().unwrap().len(), 2);
+    // Neither where the refusal stands in place of an answer; and nothing is learned from it.
+    let refusal = "data: {\"error\":\"System role not supported\"}\n\n";
+    let (server, seen) = picky(move |_| Some(refusal.into_response())).await;
+    let client = client_with(server.port(), |_| {});
+    for _ in 0..2 {
+        let request = Request {
+            model: None,
+            messages: vec![Turn::System("be kind".into()), Turn::User("hi".into())],
+            modes: Modes::default(),
+        };
+        seen.lock().unwrap().clear();
+        let events: Events = client.reply(request).await.unwrap().collect().await;
+        assert!(events.len() == 1 && events[0].is_err(), "{events:?}");
+        assert_eq!(seen.lock().unwrap().iter().map(has_system).collect::<Vec<_>>(), [true, false]);
+    }
     // And after words it is not asked again.
     let broken = delta(json!({"content": "one"})) + "data: {\"error\":\"system role\"}\n\n";
     let (server, seen) = picky(move |_| Some(broken.clone().into_response())).await;

@@ -132,6 +132,9 @@ async fn words_are_found_wherever_servers_put_them() {
             "hm",
             "",
         ),
+        ("thought and text in one part", json!({"content": [{"thinking": "hm", "text": "b"}]}), "hm", "b"),
+        ("text and refusal in one part", json!({"content": [{"type": "text", "text": "a", "refusal": "b"}]}), "", "ab"),
+        ("the same twice in one part", json!({"content": [{"type": "text", "text": "b", "content": "b"}]}), "", "b"),
         ("two thoughts", json!({"reasoning": "a", "reasoning_content": "b"}), "ba", ""),
         ("a text field", json!({"text": "b"}), "", "b"),
         ("sound with its words", json!({"content": null, "audio": {"id": "x", "transcript": "b"}}), "", "b"),
@@ -202,6 +205,9 @@ async fn what_is_repeated_at_the_end_is_not_doubled() {
         gathered(&streamed(&(line("one ", false) + &line("two", false) + &line("", true))).await),
         (String::new(), "one two".into())
     );
+    // Which go on, also where they say the same once more.
+    let laughing = line("ha", false) + &line("ha", false) + &line("haha!", false) + &line("", true);
+    assert_eq!(gathered(&streamed(&laughing).await), (String::new(), "hahahaha!".into()));
 }
 
 #[tokio::test]
