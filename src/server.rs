@@ -7,6 +7,7 @@ pub mod connections;
 pub mod errors;
 pub mod json;
 pub mod log;
+mod memory;
 pub mod pages;
 pub mod routes;
 pub mod security;
@@ -67,6 +68,8 @@ pub async fn serve(options: ServeOptions) -> Result<(), String> {
             loop {
                 tokio::time::sleep(IDLE_TIME / 4).await;
                 store.forget_idle(IDLE_TIME);
+                // A failure is a panic, which it has none of, or the end of the server.
+                let _ = tokio::task::spawn_blocking(memory::give_back).await;
             }
         }
     });
