@@ -1,4 +1,4 @@
-//! `start`, `load`, `list`, `save`, `delete` and `restore` (contracts 3).
+//! `start`, `load`, `list`, `save`, `delete` and `restore`.
 
 use super::codec::JsonBody;
 use crate::error::AppError;

@@ -1,5 +1,5 @@
 //! An assistant whose answers are known beforehand, exact and at once, for tests and for trying the program without a
-//! model (contracts 7).
+//! model.
 
 use super::{Assistant, AssistantError, AssistantErrorCode, Event, Ready, Request, ToolCall, Turn};
 use async_trait::async_trait;

@@ -1,4 +1,4 @@
-//! The JSON documents of contracts 4.1 (one session) and 4.2 (many).
+//! The JSON documents of one session and of many.
 
 use crate::model::message::{DERIVED_FIELDS, Message, Modes, Role};
 use crate::model::parts::ToolUse;

@@ -60,7 +60,7 @@ impl Part {
     }
 }
 
-/// One use of a tool, from a structured call or read out of text (contracts 5).
+/// One use of a tool, from a structured call or read out of text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ToolUse {
     /// The tool's name.

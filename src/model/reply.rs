@@ -1,4 +1,4 @@
-//! What happens while a reply is generated, and how it is written as lines (contracts 6).
+//! What happens while a reply is generated, and how it is written as lines.
 
 use super::message::Message;
 use super::parts::{Part, ToolStatus, ToolUse};

@@ -1,4 +1,4 @@
-//! Reads tool uses out of a message (contracts 5): structured parts as they are, and markers `🛠️ name(params)` in text.
+//! Reads tool uses out of a message: structured parts as they are, and markers `🛠️ name(params)` in text.
 //!
 //! The work is linear in the text. A marker's closing parenthesis is found by walking from its opening one and jumping over
 //! nested pairs and quoted strings; what a nested pair closes with is worked out once, from right to left, so that a text full

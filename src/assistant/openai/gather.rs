@@ -228,8 +228,11 @@ impl Gatherer {
         if let Some(Value::Object(message)) = message.filter(|_| self.words == words_before) {
             // Ollama's own form is a stream of messages, of which each goes on and only the last says `done`.
             let goes_on = choice.contains_key("done");
+            if goes_on {
+                self.said.clear();
+            }
             let repeats = !is_other && self.has_delta;
-            self.take_delta(message, is_other, !goes_on, peer, out)?;
+            self.take_delta(message, is_other, true, peer, out)?;
             self.is_whole |= !repeats && !goes_on;
         }
         if self.words == words_before && !is_other && choice.contains_key("delta") {

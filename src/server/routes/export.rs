@@ -35,7 +35,7 @@ fn said<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Opti
     Option::<u64>::deserialize(deserializer).map(Some)
 }
 
-/// Answers with one session (contracts 4.1) or with many (4.2); a form post is answered as a download.
+/// Answers with one session or with many; a form post is answered as a download.
 pub async fn export(
     State(state): State<AppState>,
     State(ExportLimit(default_limit)): State<ExportLimit>,

@@ -1,4 +1,4 @@
-//! The reply stream (contracts 6): start, resume and stop.
+//! The reply stream: start, resume and stop.
 
 use crate::error::AppError;
 use crate::model::session::is_id;

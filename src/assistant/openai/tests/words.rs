@@ -208,6 +208,10 @@ async fn what_is_repeated_at_the_end_is_not_doubled() {
     // Which go on, also where they say the same once more.
     let laughing = line("ha", false) + &line("ha", false) + &line("haha!", false) + &line("", true);
     assert_eq!(gathered(&streamed(&laughing).await), (String::new(), "hahahaha!".into()));
+    // A call of theirs is whole, also one without arguments that comes again.
+    let call = json!({"message": {"content": "", "tool_calls": [{"function": {"name": "f"}}]}, "done": false});
+    let called = format!("{call}\n{call}\n{}", line("", true));
+    assert_eq!(streamed(&called).await.len(), 2);
 }
 
 #[tokio::test]
