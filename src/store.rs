@@ -45,7 +45,7 @@ pub trait SessionStore: Send + Sync {
         Ok(SessionPart::of_whole(&*self.load(id).await?, part))
     }
 
-    /// Merges what a caller knows of a session into it (contracts 3, `save`). Can be repeated without effect.
+    /// Merges what a caller knows of a session into it. Can be repeated without effect.
     async fn save(&self, id: &SessionId, save: Save) -> Result<Saved, StoreError>;
 
     /// Appends a finished reply as it is, under its id; a second call with the same id changes nothing.

@@ -36,7 +36,7 @@ const MODEL_CHARACTERS: usize = 200;
 /// The events of a reply, from `started` or where a listener left, to the last one.
 pub type ReplyStream = BoxStream<'static, ReplyEvent>;
 
-/// A request to answer something, as a caller writes it (contracts 6).
+/// A request to answer something, as a caller writes it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct StartReply {
     /// The session that it happens in.

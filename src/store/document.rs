@@ -1,4 +1,4 @@
-//! One session file in hand (contracts 2): read, append in place, replace, recover.
+//! One session file in hand: read, append in place, replace, recover.
 //!
 //! Reading never writes. Nothing that was acknowledged is ever only in memory, and nothing is cut away without a copy.
 

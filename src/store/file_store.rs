@@ -1,4 +1,4 @@
-//! [`SessionStore`] over plain files below one data directory (contracts 2).
+//! [`SessionStore`] over plain files below one data directory.
 
 mod cache;
 mod commit;

@@ -1,4 +1,4 @@
-//! What a save does to a session (contracts 3). Pure: the time and new ids come in as arguments.
+//! What a save does to a session. Pure: the time and new ids come in as arguments.
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! The JSON API as a caller with `curl` sees it (contracts 3 and 4).
+//! The JSON API as a caller with `curl` sees it.
 
 use crate::support::{BODY_LIMIT, TestApp, assert_contains, fixture_path, post_request, put_fixtures, text};
 use axum::body::Body;

@@ -1,4 +1,4 @@
-//! The reply stream over HTTP (contracts 6).
+//! The reply stream over HTTP.
 
 use crate::support::TestApp;
 use axum::http::StatusCode;

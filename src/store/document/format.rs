@@ -1,4 +1,4 @@
-//! The bytes of a session file (contracts 2): how they are written, and how whatever is found is read. Pure.
+//! The bytes of a session file: how they are written, and how whatever is found is read. Pure.
 
 use crate::model::Object;
 use crate::model::json::{self as json_text, MAX_DEPTH};
