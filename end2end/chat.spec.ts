@@ -1,14 +1,9 @@
 // The Chat page: from the first message to the conversation of yesterday.
 
 import type { Page } from "@playwright/test";
-import { MODEL } from "./support/fake_openai.ts";
+import { MODEL, words } from "./support/fake_openai.ts";
 import { Chat, FAILED_REQUEST, expect, gotoHydrated, hydrated, test } from "./support/test.ts";
 import type { Verbatim } from "./support/verbatim.ts";
-
-/** The numbered words of `stream N` and `slow N MS`. */
-function words(count: number): string {
-  return Array.from({ length: count }, (_, index) => `word${index + 1}`).join(" ");
-}
 
 /** The reply's text as far as it consists of numbered words: how many stand there, all in order. */
 async function numberedWords(chat: Chat): Promise<number> {
@@ -88,23 +83,6 @@ test.describe("without an assistant at first", () => {
 });
 
 test.describe("a reply", () => {
-  test("streams in, ends, and is kept", async ({ page, verbatim }) => {
-    const chat = new Chat(page);
-    await chat.open(`${verbatim.address}/`);
-    await chat.say("slow 30 60");
-    await expect(chat.yours).toHaveText(/slow 30 60/);
-    await expect(chat.stop).toBeVisible();
-    await expect(chat.send).toHaveCount(0);
-    await atLeast(chat, 3);
-    expect(await numberedWords(chat), "shown piece by piece").toBeLessThan(30);
-    await chat.complete();
-    expect(await numberedWords(chat)).toBe(30);
-    expect(verbatim.theSession().messages.map(({ role, content }) => ({ role, content }))).toEqual([
-      { role: "user", content: "slow 30 60" },
-      { role: "assistant", content: words(30) },
-    ]);
-  });
-
   test("is rendered as Markdown, and its code can be copied", async ({ page, context, verbatim }) => {
     await context.grantPermissions(["clipboard-read", "clipboard-write"]);
     const chat = new Chat(page);
@@ -510,20 +488,6 @@ test.describe("a turn", () => {
 });
 
 test.describe("nothing is lost", () => {
-  test("a reload in mid-reply joins it again", async ({ page, verbatim }) => {
-    const chat = new Chat(page);
-    await chat.open(`${verbatim.address}/`);
-    await chat.say("slow 40 100");
-    await atLeast(chat, 5);
-    await page.reload();
-    await hydrated(page);
-    await expect(chat.stop).toBeVisible();
-    await atLeast(chat, 6);
-    await chat.complete();
-    await expect(chat.replies).toHaveCount(1);
-    expect(await numberedWords(chat)).toBe(40);
-    expect(verbatim.theSession().messages.map((message) => message.content)).toEqual(["slow 40 100", words(40)]);
-  });
 
   test("a draft survives a reload", async ({ page, verbatim }) => {
     const chat = new Chat(page);
@@ -647,7 +611,7 @@ test.describe("nothing is lost", () => {
     problems.expect(/Failed to load resource|ERR_|network/i);
     const chat = new Chat(page);
     await chat.open(`${verbatim.address}/`);
-    await chat.say("slow 400 50");
+    await chat.say("slow 4000 50");
     await atLeast(chat, 10);
     const early = await numberedWords(chat);
     // Twenty-five words take at least 1.25 s.
@@ -738,9 +702,101 @@ test.describe("nothing is lost", () => {
     });
   }
 
+  test("two tabs keep all turns, and each catches up", async ({ page, context, verbatim }) => {
+    const here = new Chat(page);
+    await here.open(`${verbatim.address}/`);
+    await here.ask("echo from here");
+    const other: Page = await context.newPage();
+    const there = new Chat(other);
+    await there.open(page.url());
+    await expect(there.replies).toHaveCount(1);
+    await there.ask("echo from there");
+    await page.bringToFront();
+    await expect(here.replies).toHaveCount(2);
+    await expect(here.replies.last()).toContainText("from there");
+    await here.ask("echo from here again");
+    await other.bringToFront();
+    await expect(there.replies).toHaveCount(3);
+    expect(verbatim.theSession().messages.map((message) => message.content)).toEqual([
+      "echo from here",
+      "from here",
+      "echo from there",
+      "from there",
+      "echo from here again",
+      "from here again",
+    ]);
+  });
+});
+
+// These last as long as the test wants: what is looked at in mid-reply may take its time.
+test.describe("a reply that is under way", () => {
+  test.use({ assistant: "openai" });
+
+  test("streams in, ends, and is kept", async ({ page, verbatim, openai }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    const reply = openai.guide();
+    await chat.say("Count!");
+    await expect(chat.yours).toHaveText(/Count!/);
+    await expect(chat.stop).toBeVisible();
+    await expect(chat.send).toHaveCount(0);
+    for (const count of [1, 2, 3]) {
+      reply.upTo(count);
+      await atLeast(chat, count);
+    }
+    await expect(chat.stop).toBeVisible();
+    reply.end(30);
+    await chat.complete();
+    expect(await numberedWords(chat)).toBe(30);
+    expect(verbatim.theSession().messages.map(({ role, content }) => ({ role, content }))).toEqual([
+      { role: "user", content: "Count!" },
+      { role: "assistant", content: words(30) },
+    ]);
+  });
+
+  test("is joined again by a page that is loaded anew", async ({ page, verbatim, openai }) => {
+    const chat = new Chat(page);
+    await chat.open(`${verbatim.address}/`);
+    const reply = openai.guide();
+    await chat.say("Count!");
+    reply.upTo(5);
+    await atLeast(chat, 5);
+    await page.reload();
+    await hydrated(page);
+    await expect(chat.stop).toBeVisible();
+    reply.upTo(6);
+    await atLeast(chat, 6);
+    reply.end(40);
+    await chat.complete();
+    await expect(chat.replies).toHaveCount(1);
+    expect(await numberedWords(chat)).toBe(40);
+    expect(verbatim.theSession().messages.map((message) => message.content)).toEqual(["Count!", words(40)]);
+  });
+
+  test("is seen by two tabs as it streams in", async ({ page, context, verbatim, openai }) => {
+    const here = new Chat(page);
+    await here.open(`${verbatim.address}/`);
+    const reply = openai.guide();
+    await here.say("Count!");
+    reply.upTo(2);
+    await atLeast(here, 2);
+    const there = new Chat(await context.newPage());
+    await there.open(page.url());
+    reply.upTo(4);
+    await atLeast(there, 4);
+    await expect(there.stop).toBeVisible();
+    reply.end(60);
+    await there.complete();
+    expect(await numberedWords(there)).toBe(60);
+    await page.bringToFront();
+    await here.complete();
+    expect(await numberedWords(here)).toBe(60);
+  });
+
   test("what another program wrote meanwhile is shown after a save and after a reply, and only then is anything loaded", async ({
     page,
     verbatim,
+    openai,
   }) => {
     let loads = 0;
     page.on("request", (request) => {
@@ -771,55 +827,16 @@ test.describe("nothing is lost", () => {
     await chat.replies.last().getByRole("button", { name: "Good reply" }).click();
     await expect(chat.yours.last()).toContainText("from elsewhere");
 
-    await chat.say("slow 20 50");
+    const reply = openai.guide();
+    await chat.say("Count!");
+    reply.upTo(2);
     await atLeast(chat, 2);
     await verbatim.post("save", { session_id, messages: [{ role: "user", content: "from elsewhere again" }] });
+    reply.end(20);
     await chat.complete();
     // It stands beside the reply, which was said to the same message.
     await expect(chat.replies.last().getByRole("group", { name: "Versions" })).toContainText("1/2");
     expect(await numberedWords(chat)).toBe(20);
-  });
-
-  test("two tabs keep all turns, and each catches up", async ({ page, context, verbatim }) => {
-    const here = new Chat(page);
-    await here.open(`${verbatim.address}/`);
-    await here.ask("echo from here");
-    const other: Page = await context.newPage();
-    const there = new Chat(other);
-    await there.open(page.url());
-    await expect(there.replies).toHaveCount(1);
-    await there.ask("echo from there");
-    await page.bringToFront();
-    await expect(here.replies).toHaveCount(2);
-    await expect(here.replies.last()).toContainText("from there");
-    await here.ask("echo from here again");
-    await other.bringToFront();
-    await expect(there.replies).toHaveCount(3);
-    expect(verbatim.theSession().messages.map((message) => message.content)).toEqual([
-      "echo from here",
-      "from here",
-      "echo from there",
-      "from there",
-      "echo from here again",
-      "from here again",
-    ]);
-  });
-
-  test("two tabs see the same reply stream in", async ({ page, context, verbatim }) => {
-    const here = new Chat(page);
-    await here.open(`${verbatim.address}/`);
-    await here.ask("echo hello");
-    await here.say("slow 60 80");
-    await atLeast(here, 2);
-    const there = new Chat(await context.newPage());
-    await there.open(page.url());
-    await atLeast(there, 4);
-    await expect(there.stop).toBeVisible();
-    await there.complete();
-    expect(await numberedWords(there)).toBe(60);
-    await page.bringToFront();
-    await here.complete();
-    expect(await numberedWords(here)).toBe(60);
   });
 });
 

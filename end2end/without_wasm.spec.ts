@@ -58,7 +58,7 @@ test("on a slow line the page says that it is loading, until it is there", async
   });
   await page.goto(`${verbatim.address}/chat`);
   const notice = page.getByRole("alert").filter({ hasText: "still loading" });
-  await expect(notice).toBeVisible({ timeout: 20_000 });
+  await expect(notice).toBeVisible();
   arrive();
   await expect(page.locator("html[data-hydrated]")).toBeAttached();
   await expect(notice).toHaveCount(0);

@@ -20,11 +20,61 @@ export interface CompletionRequest {
 
 export const MODEL = "facts-1";
 
+/** The numbered words of a reply, as the scripted assistant says them too. */
+export function words(count: number): string {
+  return Array.from({ length: count }, (_, index) => `word${index + 1}`).join(" ");
+}
+
+/**
+ * A reply that says what a test tells it to, when the test does: it lasts as long as the test needs, however slow the machine is.
+ */
+export class GuidedReply {
+  private said = "";
+  private pending = "";
+  private over = false;
+  private send: (() => void) | undefined;
+
+  /** Says the numbered words up to this one. */
+  upTo(count: number): void {
+    this.pending += words(count).slice((this.said + this.pending).length);
+    this.send?.();
+  }
+
+  /** Ends the reply, after the numbered words up to this one. */
+  end(count: number): void {
+    this.over = true;
+    this.upTo(count);
+  }
+
+  /** The reply goes to whoever waits for `response`, from what was told so far on. */
+  stream(response: http.ServerResponse): void {
+    this.send = () => {
+      if (this.pending !== "") {
+        response.write(chunk({ content: this.pending }, null));
+        this.said += this.pending;
+        this.pending = "";
+      }
+      if (this.over) response.end(`${chunk({}, "stop")}data: [DONE]\n\n`);
+    };
+    response.setHeader("content-type", "text/event-stream");
+    response.flushHeaders();
+    this.send();
+  }
+}
+
+const HEAD = { id: "chatcmpl-1", created: 0, model: MODEL };
+
+/** One event of a streamed answer. */
+function chunk(delta: object, finish_reason: string | null): string {
+  return `data: ${JSON.stringify({ ...HEAD, object: "chat.completion.chunk", choices: [{ index: 0, delta, finish_reason }] })}\n\n`;
+}
+
 export class FakeOpenAi {
   /** Every completion request so far, oldest first. */
   readonly requests: CompletionRequest[] = [];
   /** Bodies that the next completions are answered with, byte for byte. */
   readonly bodies: string[] = [];
+  private readonly guided: GuidedReply[] = [];
   private readonly server = http.createServer((request, response) => {
     this.answer(request, response).catch((error) => response.destroy(error));
   });
@@ -32,6 +82,13 @@ export class FakeOpenAi {
   /** What `--openai-url` takes. */
   get url(): string {
     return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/v1`;
+  }
+
+  /** The reply to the next completion that nothing else answers. */
+  guide(): GuidedReply {
+    const reply = new GuidedReply();
+    this.guided.push(reply);
+    return reply;
   }
 
   async start(): Promise<void> {
@@ -66,25 +123,24 @@ export class FakeOpenAi {
       response.end(told);
       return;
     }
+    const guided = this.guided.shift();
+    if (guided) {
+      guided.stream(response);
+      return;
+    }
     const pieces = facts(completion.messages).split(/(?<= )/);
-    const head = { id: "chatcmpl-1", created: 0, model: MODEL };
-
     if (!completion.stream) {
       response.setHeader("content-type", "application/json");
       const message = { role: "assistant", content: pieces.join("") };
       response.end(
-        JSON.stringify({ ...head, object: "chat.completion", choices: [{ index: 0, message, finish_reason: "stop" }] }),
+        JSON.stringify({ ...HEAD, object: "chat.completion", choices: [{ index: 0, message, finish_reason: "stop" }] }),
       );
       return;
     }
     response.setHeader("content-type", "text/event-stream");
-    const send = (delta: object, finish_reason: string | null) =>
-      response.write(
-        `data: ${JSON.stringify({ ...head, object: "chat.completion.chunk", choices: [{ index: 0, delta, finish_reason }] })}\n\n`,
-      );
-    send({ role: "assistant", content: "" }, null);
-    for (const content of pieces) send({ content }, null);
-    send({}, "stop");
+    response.write(chunk({ role: "assistant", content: "" }, null));
+    for (const content of pieces) response.write(chunk({ content }, null));
+    response.write(chunk({}, "stop"));
     response.end("data: [DONE]\n\n");
   }
 }

@@ -9,6 +9,7 @@ mod code;
 mod endpoint;
 mod failure;
 mod gather;
+mod harmony;
 pub(crate) mod listing;
 mod repair;
 mod request;
@@ -24,12 +25,13 @@ use async_trait::async_trait;
 use failure::Peer;
 use futures::stream::{self as streams, BoxStream, StreamExt};
 use listing::{Listing, Program};
-use request::Dialect;
+use request::{Dialect, has_calls};
 use reqwest::header::ACCEPT;
 use reqwest::{RequestBuilder, Response};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use stream::{Limits, Reading};
@@ -50,7 +52,7 @@ const MAX_LISTING_BYTES: usize = 8 << 20;
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
 
 /// How often a request is put in another way after a refusal.
-const MOST_WAYS: usize = 4;
+const MOST_WAYS: usize = 5;
 
 /// Of how many models it is remembered what the server does not take for them.
 const MOST_DIALECTS: usize = 256;
@@ -131,6 +133,8 @@ struct Client {
     http: reqwest::Client,
     /// What the server does not take, by model: gateways serve many, each behind another server.
     dialects: Mutex<HashMap<String, Dialect>>,
+    /// Which of the places that the address may mean is asked.
+    place: AtomicUsize,
 }
 
 /// What the server answered last when asked for its models.
@@ -166,7 +170,7 @@ impl OpenAi {
             message: "The client for model servers cannot be set up. Verbatim's log says why.".to_owned(),
             cause: cause_of(error),
         })?;
-        let client = Client { options, http, dialects: Mutex::default() };
+        let client = Client { options, http, dialects: Mutex::default(), place: AtomicUsize::default() };
         Ok(Self { client: Arc::new(client), in_use: Arc::default(), known: tokio::sync::Mutex::new(None) })
     }
 }
@@ -204,9 +208,35 @@ impl Client {
         Known { at: Instant::now(), status, models, model, program }
     }
 
-    /// The listing.
+    /// Where the protocol is spoken, as far as known.
+    fn endpoint(&self) -> Endpoint {
+        self.options.endpoint.at(self.place.load(Ordering::Relaxed))
+    }
+
+    /// The listing, looked for wherever the address may mean.
     async fn ask_listing(&self, peer: &Peer) -> Result<Listing, AssistantError> {
-        let request = self.authorized(self.http.get(self.options.endpoint.url(&["models"])));
+        let mut is_missing = false;
+        let first = self.list_at(&self.endpoint(), peer, &mut is_missing).await;
+        if !is_missing || self.place.load(Ordering::Relaxed) > 0 {
+            return first;
+        }
+        for place in 1..self.options.endpoint.places() {
+            if let Ok(listing) = self.list_at(&self.options.endpoint.at(place), peer, &mut is_missing).await {
+                self.place.store(place, Ordering::Relaxed);
+                return Ok(listing);
+            }
+        }
+        first
+    }
+
+    /// The listing at this place, and whether somebody answers there and has none.
+    async fn list_at(
+        &self,
+        endpoint: &Endpoint,
+        peer: &Peer,
+        is_missing: &mut bool,
+    ) -> Result<Listing, AssistantError> {
+        let request = self.authorized(self.http.get(endpoint.url(&["models"])));
         let response = request.send().await.map_err(|error| match error.is_connect() {
             true => peer.unreachable(&cause_of(error)),
             false if self.options.model.is_some() => peer.broke_off(&cause_of(error)),
@@ -215,8 +245,11 @@ impl Client {
         let status = response.status().as_u16();
         if response.status().is_success() {
             let body = read_up_to(response, MAX_LISTING_BYTES).await.map_err(|cause| peer.broke_off(&cause))?;
-            return Listing::parse(&body).ok_or_else(|| peer.not_understood("the listing of models is no listing"));
+            let listing = Listing::parse(&body);
+            *is_missing = listing.is_none();
+            return listing.ok_or_else(|| peer.not_understood("the listing of models is no listing"));
         }
+        *is_missing = matches!(status, 404 | 405);
         let text = read_up_to(response, MAX_REFUSAL_BYTES).await.unwrap_or_default();
         let refusal = peer.refusal(status, &String::from_utf8_lossy(&text));
         // Whoever answers is there, also if it says that it is not ready for this.
@@ -254,7 +287,7 @@ impl Client {
 
     /// What a service beside the protocol answers, if it does.
     async fn ask_beside(&self, segments: &[&str]) -> Option<Value> {
-        let request = self.authorized(self.http.get(self.options.endpoint.beside(segments)));
+        let request = self.authorized(self.http.get(self.endpoint().beside(segments)));
         let answer = async {
             let response = request.send().await.ok()?.error_for_status().ok()?;
             serde_json::from_slice(body::without_mark(&read_at_most(response, MAX_LISTING_BYTES).await.ok()?)).ok()
@@ -270,8 +303,35 @@ impl Client {
         }
     }
 
+    /// Asks for a completion. Where nothing is there at the place that is asked, the others that the address may mean are asked.
     async fn post(&self, body: &Value, peer: &Peer, deadline: tokio::time::Instant) -> Result<Answer, AssistantError> {
-        let request = self.authorized(self.http.post(self.options.endpoint.url(&["chat", "completions"])));
+        let first = self.post_at(&self.endpoint(), body, peer, deadline).await?;
+        let is_missing = |answer: &Answer| match answer {
+            // A server that is there may say so of the model.
+            Answer::Refused(404 | 405, text) => !text.to_lowercase().contains("model"),
+            _ => false,
+        };
+        if !is_missing(&first) || self.place.load(Ordering::Relaxed) > 0 {
+            return Ok(first);
+        }
+        for place in 1..self.options.endpoint.places() {
+            let other = self.post_at(&self.options.endpoint.at(place), body, peer, deadline).await?;
+            if !is_missing(&other) {
+                self.place.store(place, Ordering::Relaxed);
+                return Ok(other);
+            }
+        }
+        Ok(first)
+    }
+
+    async fn post_at(
+        &self,
+        endpoint: &Endpoint,
+        body: &Value,
+        peer: &Peer,
+        deadline: tokio::time::Instant,
+    ) -> Result<Answer, AssistantError> {
+        let request = self.authorized(self.http.post(endpoint.url(&["chat", "completions"])));
         let sent = request.header(ACCEPT, "text/event-stream, application/json").json(body).send();
         let Ok(sent) = tokio::time::timeout_at(deadline, sent).await else {
             return Err(peer.silent(self.options.first_timeout.as_secs()));
@@ -353,7 +413,8 @@ impl Asking {
     }
 
     fn adapt(&mut self, status: u16, text: &str) -> bool {
-        let adapts = self.ways < MOST_WAYS && self.dialect.adapt(self.asks_progress, status, text);
+        let adapts = self.ways < MOST_WAYS
+            && self.dialect.adapt(self.asks_progress, has_calls(&self.request.messages), status, text);
         self.ways += usize::from(adapts);
         adapts
     }
@@ -369,8 +430,9 @@ impl Asking {
                         return next;
                     }
                 }
-                // What was accepted is remembered when it was answered: in place of an answer a refusal may come.
-                (None | Some(Ok(_)), None) if self.ways > 0 => {
+                // What was accepted is remembered when words of an answer came, or its end: in their place a refusal may come,
+                // also after the server told how far it is.
+                (None | Some(Ok(Event::Text(_) | Event::Reasoning(_) | Event::ToolCall(_))), None) if self.ways > 0 => {
                     self.client.remember(&self.model, self.dialect);
                     self.ways = 0;
                     return next;

@@ -590,6 +590,9 @@ pub fn note_of(message: &Message) -> Option<String> {
         }
         Some("length") => Some("The reply reached the longest that the model writes at once.".to_owned()),
         Some("content_filter") => Some("The model's provider held the rest of this reply back.".to_owned()),
+        Some("media") => {
+            Some("The model sent a picture, a sound or a file, which Verbatim does not keep yet.".to_owned())
+        }
         Some("tool_rounds") => Some("The model called tools again and again, so that it was ended.".to_owned()),
         _ if is_empty => Some("The model answered nothing.".to_owned()),
         // A reason that is not known says nothing; the text may.
@@ -634,6 +637,7 @@ mod tests {
         );
         assert!(note(json!({"empty":true,"cut_off":"length"})).unwrap().ends_with("before it answered."));
         assert!(note(json!({"cut_off":"tool_rounds"})).unwrap().contains("called tools"));
+        assert!(note(json!({"cut_off":"media","empty":true})).unwrap().contains("a picture"));
         // A reason that nobody knows is an early end only where the text shows it.
         assert_eq!(note(json!({"cut_off":"eos_token"})), None);
         let torn = Message { content: "So:\n```\nls".into(), ..reply(json!({"cut_off":"odd"}), json!(null)) };

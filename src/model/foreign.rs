@@ -58,6 +58,17 @@ fn acts_on_the_line(character: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Whether a character is nothing that a person sees.
+pub fn is_unseen(character: char) -> bool {
+    acts_on_the_line(character)
+        || character.is_whitespace()
+        || matches!(
+            character,
+            '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{200c}' | '\u{200d}' | '\u{3164}' | '\u{fe00}'
+                ..='\u{fe0f}' | '\u{ffa0}'
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,8 @@ pub(super) enum Unreadable {
 pub(super) struct BodyReader {
     form: Form,
     limit: usize,
+    /// Whether it begins as a web page does.
+    is_page: bool,
 }
 
 #[derive(Debug)]
@@ -34,9 +36,14 @@ enum Form {
     Unknown {
         mark: usize,
     },
+    /// It begins with an angle bracket: a page, or what somebody put before the answer.
+    Marked(Vec<u8>),
     Events(Events),
     Values(Values),
 }
+
+/// How web pages begin, in lower case.
+const PAGES: [&[u8]; 2] = [b"<!doctype", b"<html"];
 
 /// The byte order mark in UTF-8.
 const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
@@ -49,12 +56,17 @@ pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
 impl BodyReader {
     /// A reader of records of at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
-        Self { form: Form::Unknown { mark: 0 }, limit }
+        Self { form: Form::Unknown { mark: 0 }, limit, is_page: false }
     }
 
     /// Whether the body is JSON and no event stream, as far as that was seen.
     pub(super) fn is_json(&self) -> bool {
         matches!(self.form, Form::Values(_))
+    }
+
+    /// Whether it begins as a web page does, though it may go on as an answer.
+    pub(super) fn is_page(&self) -> bool {
+        self.is_page
     }
 
     /// Takes a chunk and hands out the records that it completed.
@@ -73,14 +85,29 @@ impl BodyReader {
                     chunk = rest;
                 }
                 b'{' | b'[' => self.form = Form::Values(Values::default()),
-                b'<' => return Err(Unreadable::Page),
+                b'<' => self.form = Form::Marked(Vec::new()),
                 _ => self.form = Form::Events(Events::default()),
             }
+        }
+        if let Form::Marked(begin) = &mut self.form {
+            self.is_page = true;
+            begin.extend_from_slice(chunk);
+            let begun = begin.to_ascii_lowercase();
+            if PAGES.iter().any(|page| begun.starts_with(page)) {
+                return Err(Unreadable::Page);
+            }
+            if PAGES.iter().any(|page| page.starts_with(&begun)) {
+                return Ok(());
+            }
+            let mut events = Events::default();
+            events.push(&std::mem::take(begin), self.limit, out)?;
+            self.form = Form::Events(events);
+            return Ok(());
         }
         match &mut self.form {
             Form::Events(events) => events.push(chunk, self.limit, out),
             Form::Values(values) => values.push(chunk, self.limit, out),
-            Form::Unknown { .. } => Ok(()),
+            Form::Unknown { .. } | Form::Marked(_) => Ok(()),
         }
     }
 
@@ -89,13 +116,14 @@ impl BodyReader {
         match &mut self.form {
             Form::Events(events) => events.finish(out),
             Form::Values(values) => values.finish(out),
-            Form::Unknown { .. } => {}
+            Form::Unknown { .. } | Form::Marked(_) => {}
         }
     }
 }
 
-/// An event stream, read as the HTML standard says, with two liberties: a line that is no field becomes a record of its own, so
-/// that what somebody put between the events is seen; and the last event needs no empty line.
+/// An event stream, read as the HTML standard says, with liberties: a line that is no field becomes a record of its own, so that
+/// what somebody put between the events is seen, unless the JSON before it is in the midst of a text, which some servers break into
+/// lines; an error may be a field; and the last event needs no empty line.
 #[derive(Debug, Default)]
 struct Events {
     /// The line that is arriving.
@@ -106,6 +134,10 @@ struct Events {
     data: Vec<u8>,
     /// Whether the event has data, perhaps empty.
     has_data: bool,
+    /// How far the JSON in it is followed.
+    json: JsonEnd,
+    /// How many empty lines came in the midst of a text of it.
+    blanks: usize,
 }
 
 impl Events {
@@ -140,7 +172,11 @@ impl Events {
     fn end_line(&mut self, limit: usize, out: &mut VecDeque<Record>) -> Result<(), Unreadable> {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {
-            self.end_event(out);
+            if self.json.is_in_text() && self.data.len() + self.blanks < limit {
+                self.blanks += 1;
+            } else {
+                self.end_event(out);
+            }
             return Ok(());
         }
         let (name, value) = match line.iter().position(|&byte| byte == b':') {
@@ -150,24 +186,50 @@ impl Events {
             }
             None => (&line[..], &[][..]),
         };
+        let is_field = matches!(name, b"data" | b"event" | b"" | b"id" | b"retry")
+            || (name == b"error" && value.starts_with(b"{"));
+        if is_field && self.blanks > 0 {
+            // The text was not broken into lines, but torn off.
+            self.end_event(out);
+        }
         match name {
-            b"data" => {
-                if self.data.len() + value.len() >= limit {
-                    return Err(Unreadable::TooLarge);
-                }
-                if std::mem::replace(&mut self.has_data, true) {
-                    self.data.push(b'\n');
-                }
-                self.data.extend_from_slice(value);
+            b"data" => self.push_data(value, limit)?,
+            b"error" if value.starts_with(b"{") => {
+                self.end_event(out);
+                self.kind = "error".to_owned();
+                self.push_data(value, limit)?;
             }
             b"event" => self.kind = String::from_utf8_lossy(value).into_owned(),
             b"" | b"id" | b"retry" => {}
+            _ if self.json.is_in_text() => {
+                for _ in 0..std::mem::take(&mut self.blanks) {
+                    self.push_data(&[], limit)?;
+                }
+                self.push_data(&line, limit)?;
+            }
             _ => out.push_back(Record { kind: String::new(), data: text(line) }),
         }
         Ok(())
     }
 
+    /// Takes another line of data.
+    fn push_data(&mut self, value: &[u8], limit: usize) -> Result<(), Unreadable> {
+        if self.data.len() + value.len() >= limit {
+            return Err(Unreadable::TooLarge);
+        }
+        if std::mem::replace(&mut self.has_data, true) {
+            self.data.push(b'\n');
+        }
+        self.data.extend_from_slice(value);
+        for &byte in value {
+            self.json.step(byte);
+        }
+        Ok(())
+    }
+
     fn end_event(&mut self, out: &mut VecDeque<Record>) {
+        self.json = JsonEnd::default();
+        self.blanks = 0;
         let (kind, data) = (std::mem::take(&mut self.kind), std::mem::take(&mut self.data));
         if std::mem::take(&mut self.has_data) {
             out.push_back(Record { kind, data: text(data) });
@@ -242,6 +304,11 @@ pub(super) struct JsonEnd {
 }
 
 impl JsonEnd {
+    /// Whether it is in the midst of a text in an object or an array.
+    fn is_in_text(&self) -> bool {
+        self.depth > 0 && self.is_string
+    }
+
     /// Takes a byte; whether it ends the outermost object or array.
     pub(super) fn step(&mut self, byte: u8) -> bool {
         if self.is_string {

@@ -3,6 +3,7 @@
 use super::body::JsonEnd;
 use crate::assistant::ToolCall;
 use crate::model::Object;
+use crate::model::foreign::one_line;
 use serde_json::Value;
 
 /// More calls than any reply makes at once.
@@ -10,6 +11,9 @@ const MOST_CALLS: usize = 128;
 
 /// More bytes of calls than any reply needs.
 const MOST_BYTES: usize = 8 << 20;
+
+/// The longest name, and the longest id, in characters.
+const MOST_NAME: usize = 200;
 
 /// There are more calls, or more of them, than any reply makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +84,9 @@ impl Calls {
         let function = fragment.get("function").filter(|function| function.is_object()).unwrap_or(fragment);
         let text = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         let index = fragment.get("index").and_then(Value::as_u64);
-        let (id, name) = (text(fragment, "id"), text(function, "name"));
+        let id = one_line(&text(fragment, "id"), MOST_NAME);
+        let name = one_line(&text(function, "name"), MOST_NAME);
+        let has_arguments = function.get("arguments").is_some_and(Value::is_string);
         let arguments = match function.get("arguments").or_else(|| function.get("input")) {
             Some(Value::String(text)) => text.clone(),
             None | Some(Value::Null) => String::new(),
@@ -96,15 +102,22 @@ impl Calls {
                 && (id.is_empty() || call.id.is_empty() || call.id == id)
         };
         // Some servers make up a new id for every fragment: one without a name goes on with what is not whole.
-        let goes_on =
-            |call: &&mut Call| !is_whole && name.is_empty() && index.is_some() && call.index == index && !call.is_whole;
-        let known = match self.calls.iter().rposition(is_same) {
-            None => self.calls.iter_mut().rev().find(goes_on),
-            Some(place) => self.calls.get_mut(place),
+        let is_rest = |call: &Call| !is_whole && name.is_empty() && call.index == index;
+        let goes_on = |call: &Call| is_rest(call) && !call.is_whole;
+        let Some(place) = self.calls.iter().rposition(is_same).or_else(|| self.calls.iter().rposition(goes_on)) else {
+            // Nothing more of a call that is whole.
+            let is_nothing = arguments.trim().is_empty() && self.calls.iter().any(is_rest);
+            if !is_nothing {
+                self.begin(index, id, name, &arguments, list);
+            }
+            return;
         };
-        let Some(call) = known else { return self.begin(index, id, name, &arguments, list) };
-        let is_other_name =
-            call.name != name && call.arguments.is_empty() && !arguments.is_empty() && !call.name.is_empty();
+        let Some(call) = self.calls.get_mut(place) else { return };
+        // A name that comes in pieces comes without arguments.
+        let is_other_name = call.name != name
+            && call.arguments.is_empty()
+            && !call.name.is_empty()
+            && (!arguments.is_empty() || (has_arguments && (id.is_empty() || call.id != id)));
         if !name.is_empty() && (call.is_whole || call.list == list || is_other_name) {
             if call.name == name && arguments.is_empty() && call.list != list {
                 // Some servers repeat the name in every fragment, also in an empty last one.
@@ -214,19 +227,29 @@ mod tests {
             &[("time", json!({})), ("weather", rome.clone())],
         );
         // An id of its own for every fragment.
-        let one = |id: &str, arguments: &str| json!([{"index": 0, "id": id, "function": {"arguments": arguments}}]);
-        let named = |id: &str| json!([{"index": 0, "id": id, "function": {"name": "weather", "arguments": ""}}]);
-        expect(
-            &[
-                named("a"),
-                one("b", "{\"city\":"),
-                one("c", "\"Rome\"}"),
-                named("d"),
-                one("e", "{\"city\":\"Oslo\""),
-                one("f", "}"),
-            ],
-            &two,
-        );
+        for index in [json!(0), json!(null)] {
+            let one =
+                |id: &str, arguments: &str| json!([{"index": index, "id": id, "function": {"arguments": arguments}}]);
+            let named =
+                |id: &str| json!([{"index": index, "id": id, "function": {"name": "weather", "arguments": ""}}]);
+            expect(
+                &[
+                    named("a"),
+                    one("b", "{\"city\":"),
+                    one("c", "\"Rome\"}"),
+                    one("d", ""),
+                    one("e", "\n"),
+                    named("f"),
+                    one("g", "{\"city\":\"Oslo\""),
+                    one("h", "}"),
+                    json!([{"index": index, "id": "i", "function": {"name": null, "arguments": null}}]),
+                ],
+                &two,
+            );
+        }
+        // An id first, the name after it.
+        let named = |index: u8, id: &str| json!([{"index": index, "id": id, "function": {"name": "weather", "arguments": rome.to_string()}}]);
+        expect(&[named(0, "a"), json!([{"index": 1, "id": "b"}]), named(1, "b")], &[two[0].clone(), two[0].clone()]);
         // Brackets in texts end nothing.
         expect(&[begin("f", "{\"a\":\"}"), begin("f", "\"}")], &[("f", json!({"a": "}"}))]);
     }

@@ -133,6 +133,11 @@ impl Code {
         self.span > 0
     }
 
+    /// Whether the line has nothing yet but the space that a paragraph may begin with.
+    pub(super) fn is_line_start(&self) -> bool {
+        self.is_blank && self.indent < 4 && self.run == 0
+    }
+
     /// Whether the line is code by its indent, as far as it is here.
     pub(super) fn is_indented(&self) -> bool {
         self.follows_blank && self.indent >= 4

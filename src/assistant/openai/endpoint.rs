@@ -16,8 +16,20 @@ const SERVICES: [&[&str]; 3] = [&["chat", "completions"], &["completions"], &["m
 const SERVICES_OF_A_VERSION: [&str; 4] = ["embeddings", "responses", "messages", "chat"];
 
 /// The same of Ollama's own services, beside which the ones of the protocol are.
-const OTHER_SERVICES: [&[&str]; 5] =
-    [&["api", "chat"], &["api", "generate"], &["api", "tags"], &["api", "ps"], &["api", "version"]];
+const OTHER_SERVICES: [&[&str]; 9] = [
+    &["api", "chat"],
+    &["api", "generate"],
+    &["api", "tags"],
+    &["api", "ps"],
+    &["api", "version"],
+    &["api", "show"],
+    &["api", "embed"],
+    &["api", "embeddings"],
+    &["api", "pull"],
+];
+
+/// Pages and services of llama.cpp and vLLM, which stand beside the protocol too.
+const OTHER_PAGES: [&str; 6] = ["completion", "props", "slots", "health", "docs", "openapi.json"];
 
 impl Endpoint {
     /// The address of a service, `segments` being its path below the versioned base.
@@ -42,6 +54,38 @@ impl Endpoint {
             path.extend(segments);
         }
         url
+    }
+
+    /// How many places it may mean: where no version was given, the base may be without one, and what ends in `/api` may be Ollama's
+    /// own, beside which the protocol's is.
+    pub(super) fn places(&self) -> usize {
+        match self.path_of_guess().as_deref() {
+            Some([.., "api"]) => 3,
+            Some(_) => 2,
+            None => 1,
+        }
+    }
+
+    /// One of them, the likeliest first.
+    pub(super) fn at(&self, place: usize) -> Self {
+        let mut endpoint = self.clone();
+        if let (Some(given), 1..) = (self.path_of_guess(), place) {
+            let path = match place {
+                1 => given.join("/"),
+                _ => [&given[..given.len().saturating_sub(1)], &["v1"]].concat().join("/"),
+            };
+            endpoint.0.set_path(&path);
+        }
+        endpoint
+    }
+
+    /// The path without the version, where the only one is `v1` at its end, which may be a guess.
+    fn path_of_guess(&self) -> Option<Vec<&str>> {
+        let segments: Vec<&str> = self.0.path_segments()?.filter(|segment| !segment.is_empty()).collect();
+        match segments.as_slice() {
+            [given @ .., "v1"] if !given.iter().any(|segment| is_version(segment)) => Some(given.to_vec()),
+            _ => None,
+        }
     }
 
     /// Whether it is on this machine.
@@ -96,19 +140,31 @@ impl FromStr for Endpoint {
         let segments: Vec<String> = url.path_segments().into_iter().flatten().map(str::to_owned).collect();
         let mut base: Vec<&str> = segments.iter().map(String::as_str).filter(|segment| !segment.is_empty()).collect();
         let mut names_service = false;
+        while base.last().is_some_and(|last| OTHER_PAGES.contains(last)) {
+            base.pop();
+        }
+        if let [.., version, "models", _] = base.as_slice()
+            && is_version(version)
+        {
+            // What is told of one model.
+            base.truncate(base.len() - 2);
+        }
         if let Some(ending) = OTHER_SERVICES.iter().find(|ending| base.ends_with(ending)) {
             base.truncate(base.len() - ending.len());
         } else if let Some(ending) = SERVICES.iter().find(|ending| base.ends_with(ending)) {
             base.truncate(base.len() - ending.len());
             // What stands before a service is its base, be it with a version or not.
             names_service = true;
-        } else if let [before @ .., version, service] = base.as_slice()
-            && is_version(version)
+        } else if let [before @ .., service] = base.as_slice()
+            && before.iter().any(|segment| is_version(segment))
             && SERVICES_OF_A_VERSION.contains(service)
         {
-            base.truncate(before.len() + 1);
+            base.truncate(before.len());
         }
-        if !names_service && !base.iter().any(|segment| is_version(segment)) {
+        let has_version = base.iter().any(|segment| is_version(segment))
+            // Azure's addresses name a model, and the version in the query.
+            || base.iter().rev().skip(1).any(|segment| *segment == "deployments");
+        if !names_service && !has_version {
             base.push("v1");
         }
         let path = base.join("/");
@@ -201,6 +257,20 @@ mod tests {
             ("http://a:11434/api/chat", "http://a:11434/v1/chat/completions", "http://a:11434/props"),
             ("http://a:11434/api/tags/", "http://a:11434/v1/chat/completions", "http://a:11434/props"),
             ("https://a/api", "https://a/api/v1/chat/completions", "https://a/api/props"),
+            (
+                "https://generativelanguage.googleapis.com/v1beta/openai/embeddings",
+                "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
+                "https://generativelanguage.googleapis.com/v1beta/props",
+            ),
+            ("http://a:1/v1/models/m", "http://a:1/v1/chat/completions", "http://a:1/props"),
+            ("http://a:1/v1/health", "http://a:1/v1/chat/completions", "http://a:1/props"),
+            ("http://a:1/completion", "http://a:1/v1/chat/completions", "http://a:1/props"),
+            ("http://a:11434/api/show", "http://a:11434/v1/chat/completions", "http://a:11434/props"),
+            (
+                "https://a/openai/deployments/gpt-4o?api-version=2024-06-01",
+                "https://a/openai/deployments/gpt-4o/chat/completions?api-version=2024-06-01",
+                "https://a/openai/deployments/gpt-4o/props?api-version=2024-06-01",
+            ),
             // A proxy may have a server under any name.
             ("https://a/chat", "https://a/chat/v1/chat/completions", "https://a/chat/props"),
             ("https://a/messages/v1", "https://a/messages/v1/chat/completions", "https://a/messages/props"),

@@ -174,7 +174,7 @@ enum Kind {
 }
 
 /// What servers say when the conversation is too long, in lower case: OpenAI, llama.cpp, vLLM, Ollama and LM Studio, others.
-const TOO_LONG: [&str; 9] = [
+const TOO_LONG: [&str; 15] = [
     "context_length_exceeded",
     "exceed_context_size",
     "context size",
@@ -184,6 +184,20 @@ const TOO_LONG: [&str; 9] = [
     "exceeds the context",
     "prompt is too long",
     "input is too long",
+    "prompt too long",
+    "input too long",
+    "prompt length",
+    "exceeds max length",
+    "exceeds the max length",
+    "too many tokens",
+];
+
+/// The same, as several words that stand in it.
+const TOO_LONG_TOGETHER: [&[&str]; 4] = [
+    &["token", "exceed", "maximum"],
+    &["token", "exceed", "limit"],
+    &["inputs", "tokens", "must be <="],
+    &["input", "token", "less than"],
 ];
 
 /// What servers say of a model that they do not have, in lower case. Each of them together with the word "model".
@@ -201,7 +215,7 @@ impl Refusal {
         let value: Value = serde_json::from_str(text).unwrap_or(Value::Null);
         let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(&value);
         let mut parts = Vec::new();
-        for field in ["code", "type", "message", "detail"] {
+        for field in ["code", "type", "message", "detail", "error_type", "error_message", "error_msg", "msg"] {
             if let Some(part) = error.get(field).and_then(Value::as_str) {
                 parts.push(part);
             }
@@ -220,6 +234,9 @@ impl Refusal {
             429 => Kind::RateLimited,
             // Before all others: some servers answer 400, 413, 422 or 500 to it.
             _ if says(&TOO_LONG) => Kind::ContextTooLong,
+            _ if TOO_LONG_TOGETHER.iter().any(|parts| parts.iter().all(|part| self.text.contains(part))) => {
+                Kind::ContextTooLong
+            }
             413 => Kind::ContextTooLong,
             400 | 404 | 422 if says(&["model"]) && says(&UNKNOWN) => Kind::UnknownModel,
             404 | 405 => Kind::NoSuchAddress,
@@ -282,6 +299,23 @@ mod tests {
                 ContextTooLong,
             ),
             (500, r#"{"error":"Requested tokens (5000) exceed context window of 4096"}"#, ContextTooLong),
+            (
+                400,
+                r#"[{"error":{"code":400,"message":"The input token count (1048577) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}]"#,
+                ContextTooLong,
+            ),
+            (
+                422,
+                "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000",
+                ContextTooLong,
+            ),
+            (
+                400,
+                "This model's maximum prompt length is 131072 but the request contains 200000 tokens.",
+                ContextTooLong,
+            ),
+            (400, "Invalid request: Your request exceeded model token limit: 8192", ContextTooLong),
+            (400, "Prompt exceeds max length", ContextTooLong),
             (503, r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#, Unreachable),
             (500, "oops", Failed),
             (302, "", Failed),

@@ -3,13 +3,14 @@
 use super::body::Record;
 use super::calls::Calls;
 use super::failure::Peer;
+use super::harmony::{self, Harmony};
 use super::repair::repaired;
 use super::think::{Piece, ThinkSplitter};
 use crate::assistant::{AssistantError, Event};
 use crate::model::Object;
 use crate::model::foreign::one_line;
 use crate::model::reply::Phase;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 
 /// How many tokens a model must still read before it is told how far it is: shorter texts are read before a person wonders.
@@ -25,6 +26,10 @@ const REASON_CHARACTERS: usize = 100;
 /// The largest account of what a model counted, in bytes. Usual ones have some hundred.
 const MOST_USAGE_BYTES: usize = 16 << 10;
 
+/// Fields in which servers say why a model ended, the usual one first.
+const REASON_FIELDS: [&str; 5] =
+    ["finish_reason", "finishReason", "done_reason", "stop_reason", "native_finish_reason"];
+
 /// How deep the parts of a content stand in each other at most.
 const MOST_DEPTH: usize = 8;
 
@@ -32,18 +37,37 @@ const MOST_DEPTH: usize = 8;
 const REASONING_FIELDS: [&str; 5] = ["reasoning_content", "reasoning", "thinking", "reasoning_text", "thought"];
 
 /// Fields in which the parts of a content have their words, thoughts first.
-const WORD_FIELDS: [&str; 9] =
-    ["thinking", "reasoning", "summary", "text", "content", "refusal", "output_text", "value", "transcript"];
+const WORD_FIELDS: [&str; 10] =
+    ["thinking", "reasoning", "summary", "text", "content", "refusal", "output_text", "value", "transcript", "parts"];
+
+/// Types of parts that hold no words.
+const MEDIA_PARTS: [&str; 10] = [
+    "image",
+    "image_url",
+    "input_image",
+    "output_image",
+    "audio",
+    "input_audio",
+    "output_audio",
+    "file",
+    "video",
+    "video_url",
+];
 
 /// Gathers what arrives in pieces.
 #[derive(Default)]
 pub(super) struct Gatherer {
+    harmony: Harmony,
     think: ThinkSplitter,
     calls: Calls,
     /// How many lists of calls came.
     lists: usize,
     usage: Option<Object>,
     finish_reason: Option<String>,
+    /// Whether words came after it.
+    ends_early: bool,
+    /// Whether what came last had words.
+    ends_in_words: bool,
     /// Whether a piece of an answer came, be it empty.
     begun: bool,
     /// Whether the server said that nothing follows.
@@ -61,9 +85,22 @@ pub(super) struct Gatherer {
     choice: Option<u64>,
     /// What the server refused the request with, in the midst of its answer.
     refusal: Option<(u16, String)>,
+    /// Whether pictures, sounds or files came.
+    has_media: bool,
     skipped: usize,
     /// The phase that was told last, and how much of it in percent.
     told: Option<(Phase, u8)>,
+}
+
+/// What stands behind the reason to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Nothing: it came after all words.
+    AfterWords,
+    /// It came with words, as the end of a short answer or of the last piece; or a server writes it to each piece.
+    WithWords,
+    /// Words: this server's reasons end nothing.
+    Unsure,
 }
 
 /// What kind of words they are.
@@ -94,6 +131,15 @@ impl Gatherer {
         self.finish_reason.is_some() || (self.is_whole && !is_stream)
     }
 
+    /// How sure it is that nothing but figures follow what is complete.
+    pub(super) fn end(&self) -> End {
+        match (self.ends_early, self.ends_in_words) {
+            (true, _) => End::Unsure,
+            (false, true) => End::WithWords,
+            (false, false) => End::AfterWords,
+        }
+    }
+
     /// What the server refused the request with, where its answer was that.
     pub(super) fn refusal(&self) -> Option<&(u16, String)> {
         self.refusal.as_ref()
@@ -113,7 +159,7 @@ impl Gatherer {
             return Ok(());
         }
         if is_done(data) {
-            return self.end();
+            return self.close();
         }
         match parse(data) {
             Some(value) if is_error && value.get("error").is_none() => {
@@ -124,12 +170,12 @@ impl Gatherer {
             None => {
                 // Where empty lines are missing between events, several stand in one.
                 for line in data.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                    if is_done(line) {
-                        return self.end();
-                    }
                     match parse(line) {
                         Some(value) => self.take_value(&value, peer, out)?,
-                        None => self.skip(line),
+                        None => self.take_torn(line, peer, out)?,
+                    }
+                    if self.is_over {
+                        break;
                     }
                 }
                 Ok(())
@@ -137,13 +183,46 @@ impl Gatherer {
         }
     }
 
-    fn end(&mut self) -> Result<(), AssistantError> {
+    fn close(&mut self) -> Result<(), AssistantError> {
         // Every server says why it ended; of one that only says that it did, the reason is not known.
         if !self.is_whole {
             self.finish_reason.get_or_insert_with(|| "no_finish_reason".to_owned());
         }
         self.is_over = true;
         Ok(())
+    }
+
+    /// Takes what can be read of a line that is more, or less, than a JSON value: values one after the other, with the name of the
+    /// field before them once more, the rest of one that was torn off.
+    fn take_torn(&mut self, line: &str, peer: &Peer, out: &mut VecDeque<Event>) -> Result<(), AssistantError> {
+        let mut rest = line;
+        loop {
+            let begun = rest.trim_start_matches(|c: char| c.is_whitespace() || "\u{feff}\0,".contains(c));
+            if let Some(more) = begun.strip_prefix("data:") {
+                rest = more;
+                continue;
+            }
+            if begun.is_empty() {
+                return Ok(());
+            }
+            if is_done(begun) {
+                return self.close();
+            }
+            let mut values = serde_json::Deserializer::from_str(begun).into_iter::<Value>();
+            if begun.starts_with(['{', '['])
+                && let Some(Ok(value)) = values.next()
+            {
+                rest = &begun[values.byte_offset()..];
+                self.take_value(&value, peer, out)?;
+                if self.is_over {
+                    return Ok(());
+                }
+                continue;
+            }
+            let next = begun.find("data:").unwrap_or(begun.len());
+            self.skip(&begun[..next]);
+            rest = &begun[next..];
+        }
     }
 
     fn skip(&mut self, text: &str) {
@@ -171,7 +250,7 @@ impl Gatherer {
                 }
                 Ok(())
             }
-            Value::String(text) if is_done(text) => self.end(),
+            Value::String(text) if is_done(text) => self.close(),
             other => {
                 self.skip(&other.to_string());
                 Ok(())
@@ -184,7 +263,8 @@ impl Gatherer {
         if let Some(error) = chunk.get("error").filter(|error| says_something(error)) {
             return Err(self.refuse(embedded_status(error), &Value::Object(chunk.clone()).to_string(), peer));
         }
-        if chunk.get("object").and_then(Value::as_str) == Some("error") {
+        let kind = chunk.get("object").and_then(Value::as_str).unwrap_or_default();
+        if kind == "error" {
             let whole = Value::Object(chunk.clone());
             return Err(self.refuse(embedded_status(&whole), &whole.to_string(), peer));
         }
@@ -194,26 +274,45 @@ impl Gatherer {
         }
         match chunk.get("choices") {
             Some(Value::Array(choices)) => {
+                self.begun = true;
+                // A whole answer without any choice says nothing.
+                self.is_whole |= choices.is_empty() && kind == "chat.completion";
                 for choice in choices.iter().filter_map(Value::as_object) {
-                    self.take_choice(choice, peer, out)?;
+                    self.take_choice(choice, choices.len() == 1, peer, out)?;
                 }
             }
-            Some(Value::Object(choice)) => self.take_choice(choice, peer, out)?,
+            Some(Value::Object(choice)) => self.take_choice(choice, true, peer, out)?,
             // Ollama's own form.
-            None if chunk.get("message").is_some_and(Value::is_object) => self.take_choice(chunk, peer, out)?,
+            None if chunk.get("message").is_some_and(Value::is_object) => self.take_choice(chunk, true, peer, out)?,
+            None if is_refusal(chunk) => {
+                let whole = Value::Object(chunk.clone());
+                return Err(self.refuse(embedded_status(&whole), &whole.to_string(), peer));
+            }
             _ => {}
         }
         Ok(())
     }
 
-    fn take_choice(&mut self, choice: &Object, peer: &Peer, out: &mut VecDeque<Event>) -> Result<(), AssistantError> {
+    /// Takes a choice, which may stand alone in its chunk.
+    fn take_choice(
+        &mut self,
+        choice: &Object,
+        is_alone: bool,
+        peer: &Peer,
+        out: &mut VecDeque<Event>,
+    ) -> Result<(), AssistantError> {
         if let Some(error) = choice.get("error").filter(|error| says_something(error)) {
             return Err(self.refuse(embedded_status(error), &Value::Object(choice.clone()).to_string(), peer));
         }
         self.begun = true;
         let index = choice.get("index").and_then(Value::as_u64).unwrap_or_default();
-        // One answer is asked for. Of others only the calls are taken: some servers spread one answer over several choices.
-        let is_other = *self.choice.get_or_insert(index) != index;
+        // One answer is asked for. Of others only the calls are taken: some servers spread one answer over several choices. And some
+        // count their chunks there.
+        let is_other = match self.choice {
+            Some(taken) if is_alone && index > taken => self.finish_reason.is_some(),
+            Some(taken) => taken != index,
+            None => false,
+        };
         let message = choice.get("message").filter(|message| message.is_object());
         let words_before = self.words;
         match choice.get("delta") {
@@ -228,7 +327,7 @@ impl Gatherer {
         if let Some(Value::Object(message)) = message.filter(|_| self.words == words_before) {
             // Ollama's own form is a stream of messages, of which each goes on and only the last says `done`.
             let goes_on = choice.contains_key("done");
-            if goes_on {
+            if goes_on && !self.has_delta {
                 self.said.clear();
             }
             let repeats = !is_other && self.has_delta;
@@ -241,13 +340,18 @@ impl Gatherer {
                 self.take_words(kind, text, out);
             });
         }
+        let has_words = self.words > words_before;
+        if has_words && !is_other {
+            self.choice = Some(index);
+        }
         if self.usage.is_none() {
             self.take_usage(choice.get("usage"));
         }
-        let reason = ["finish_reason", "finishReason", "done_reason"].into_iter().find_map(|field| choice.get(field));
-        let reason = reason.and_then(|reason| reason.as_str().or_else(|| reason.get("type")?.as_str()));
-        if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
-            self.finish_reason = Some(reason.to_owned());
+        // Words after a reason to end: such reasons end nothing.
+        self.ends_early |= has_words && !is_other && self.finish_reason.is_some();
+        self.ends_in_words = has_words;
+        if let Some(reason) = REASON_FIELDS.iter().find_map(|field| reason_of(choice.get(*field)?)) {
+            self.finish_reason = Some(reason);
         } else if choice.get("done") == Some(&Value::Bool(true)) {
             self.finish_reason.get_or_insert_with(|| "stop".to_owned());
         }
@@ -276,8 +380,25 @@ impl Gatherer {
             self.take_reasoning(delta, is_message, out);
             self.take_text(delta, is_message, out);
         }
-        for field in ["tool_calls", "function_call"] {
-            let Some(calls) = delta.get(field).filter(|calls| !calls.is_null()) else { continue };
+        // Some servers have calls, and what is no words, among the parts of a content.
+        let of_type = |kinds: &[&str]| -> Vec<&Value> {
+            let parts = delta.get("content").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let is_one =
+                |part: &&Value| part.get("type").and_then(Value::as_str).is_some_and(|kind| kinds.contains(&kind));
+            parts.iter().filter(is_one).collect()
+        };
+        self.has_media |= !of_type(&MEDIA_PARTS).is_empty()
+            || ["images", "audio"].iter().any(|field| match delta.get(*field) {
+                Some(Value::Array(list)) => !list.is_empty(),
+                Some(Value::Object(one)) => one.contains_key("data"),
+                _ => false,
+            });
+        let among_parts = json!(of_type(&["tool_use", "tool_call", "function_call"]));
+        let fields = [delta.get("tool_calls"), delta.get("function_call"), Some(&among_parts)];
+        for calls in fields.into_iter().flatten() {
+            if calls.is_null() || calls.as_array().is_some_and(Vec::is_empty) {
+                continue;
+            }
             if is_message && self.has_delta && !self.calls.is_empty() {
                 continue;
             }
@@ -317,7 +438,11 @@ impl Gatherer {
                 words_of(value, Kind::Text, MOST_DEPTH, &mut |kind, text| words.push((kind, text.to_owned())));
             }
         };
-        gather(delta.get("content"));
+        match delta.get("content") {
+            // The words of a server that makes values of what looks like one.
+            Some(content @ (Value::Number(_) | Value::Bool(_))) => gather(Some(&Value::from(content.to_string()))),
+            content => gather(content),
+        }
         gather(delta.get("refusal"));
         if words.is_empty() {
             let mut gather = |value: Option<&Value>| {
@@ -359,12 +484,30 @@ impl Gatherer {
         match kind {
             Kind::Text => {
                 self.said.push_str(text);
-                self.think.push(text, |piece| out.push_back(event_of(piece)));
+                let mut pieces = Vec::new();
+                self.harmony.push(text, &mut |piece| pieces.push(piece));
+                self.take_pieces(pieces, out);
             }
-            Kind::Reasoning => {
-                self.has_reasoning = true;
-                self.think.told_apart(|piece| out.push_back(event_of(piece)));
-                out.push_back(Event::Reasoning(text.to_owned()));
+            Kind::Reasoning => self.take_reasons(text, out),
+        }
+    }
+
+    fn take_reasons(&mut self, text: &str, out: &mut VecDeque<Event>) {
+        self.has_reasoning = true;
+        self.think.told_apart(|piece| out.push_back(event_of(piece)));
+        out.push_back(Event::Reasoning(text.to_owned()));
+    }
+
+    fn take_pieces(&mut self, pieces: Vec<harmony::Piece>, out: &mut VecDeque<Event>) {
+        for piece in pieces {
+            match piece {
+                harmony::Piece::Text(text) => self.think.push(&text, |piece| out.push_back(event_of(piece))),
+                harmony::Piece::Reasoning(text) => self.take_reasons(&text, out),
+                harmony::Piece::Call { name, arguments } => {
+                    self.lists += 1;
+                    // The text that it came in is bounded already.
+                    let _ = self.calls.take(&json!({"name": name, "arguments": arguments}), self.lists, true);
+                }
             }
         }
     }
@@ -395,10 +538,14 @@ impl Gatherer {
 
     /// Hands out what was held back: nothing follows. `cut_off` says why, where not the model ended it.
     pub(super) fn finish(&mut self, cut_off: Option<&str>, out: &mut VecDeque<Event>) {
+        let mut pieces = Vec::new();
+        self.harmony.finish(&mut |piece| pieces.push(piece));
+        self.take_pieces(pieces, out);
         self.think.finish(|piece| out.push_back(event_of(piece)));
         out.extend(self.calls.finish().map(Event::ToolCall));
         out.extend(self.usage.take().map(Event::Usage));
         let cut_off = cut_off.map(str::to_owned).or_else(|| cut_off_by(self.finish_reason.as_deref()?));
+        let cut_off = cut_off.or_else(|| self.has_media.then(|| "media".to_owned()));
         out.extend(cut_off.map(Event::CutOff));
     }
 }
@@ -427,10 +574,43 @@ fn says_something(error: &Value) -> bool {
     match error {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.trim().is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Bool(true) | Value::Number(_) => true,
+        // Some send the empty shape of one.
+        Value::Array(list) => list.iter().any(says_something),
+        Value::Object(fields) => fields.values().any(says_something),
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::Bool(true) => true,
     }
+}
+
+/// Whether a chunk that holds no answer is a refusal without the word `error`.
+fn is_refusal(chunk: &Object) -> bool {
+    let says = |field: &str| chunk.get(field).is_some_and(says_something);
+    let is_text = |field: &str| chunk.get(field).is_some_and(Value::is_string) && says(field);
+    let names_error = chunk.get("type").and_then(Value::as_str).is_some_and(|kind| {
+        let kind = kind.to_lowercase();
+        ["error", "exception", "invalid", "exceed"].iter().any(|word| kind.contains(word))
+    });
+    let has_code = ["code", "status", "status_code"].iter().any(|field| match chunk.get(*field) {
+        Some(Value::Number(number)) => number.as_u64().is_some_and(|code| code >= 400),
+        Some(Value::String(code)) => !["", "0", "200", "ok", "success"].contains(&code.trim().to_lowercase().as_str()),
+        _ => false,
+    });
+    is_text("error_message")
+        || is_text("error_msg")
+        || (says("detail") && chunk.get("detail").is_some_and(|detail| detail.is_string() || detail.is_array()))
+        || (["message", "msg"].iter().any(|field| is_text(field)) && (names_error || has_code))
+}
+
+/// A reason to end, however it is written; `None` where it says that there is none.
+fn reason_of(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Object(fields) => fields.get("type")?.as_str()?.to_owned(),
+        _ => return None,
+    };
+    let is_none = ["", "null", "none", "undefined"].contains(&text.trim().to_lowercase().as_str());
+    (!is_none).then_some(text)
 }
 
 /// Hands out the words of a content: a text, a list of parts, or a part. What a part is, its type says.
@@ -443,15 +623,17 @@ fn words_of(value: &Value, kind: Kind, depth: usize, out: &mut dyn FnMut(Kind, &
             let is_thought = ["think", "thought", "reason"].iter().any(|word| named.contains(word))
                 || part.get("thought") == Some(&Value::Bool(true));
             let kind = if is_thought { Kind::Reasoning } else { kind };
-            // Some servers have the same words in several fields.
+            // Some servers have the same words in several fields, also as thoughts, and a summary of those that are there.
             let mut told: Vec<Vec<(Kind, String)>> = Vec::new();
+            let joined = |words: &[(Kind, String)]| words.iter().map(|(_, text)| text.as_str()).collect::<String>();
             for field in WORD_FIELDS {
                 let Some(value) = part.get(field) else { continue };
                 // A thought may stand in a part that does not say its type.
                 let kind = if matches!(field, "thinking" | "reasoning") { Kind::Reasoning } else { kind };
                 let mut words = Vec::new();
                 words_of(value, kind, depth - 1, &mut |kind, text| words.push((kind, text.to_owned())));
-                if !told.contains(&words) {
+                let is_new = !told.iter().any(|before| joined(before) == joined(&words));
+                if is_new && (field != "summary" || !is_thought || told.is_empty()) {
                     told.push(words);
                 }
             }
@@ -471,29 +653,35 @@ fn joined(value: &Value) -> String {
 /// What `metadata.cut_off` is to say of a reason to end: nothing where the model was done. Servers write the same reasons in many
 /// ways; one that is not known is kept as it came.
 fn cut_off_by(reason: &str) -> Option<String> {
-    let known = reason.trim().to_lowercase().replace(['-', ' '], "_");
-    match known.strip_prefix("finish_reason_").unwrap_or(&known) {
-        "stop" | "eos" | "eos_token" | "end_turn" | "end_of_turn" | "stop_sequence" | "stop_token" | "stop_word"
-        | "end" | "complete" | "completed" | "done" | "finished" | "tool_calls" | "tool_call" | "tool_use"
-        | "function_call" | "function_calls" => None,
+    let known: String = reason.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
+    match known.strip_prefix("finishreason").filter(|rest| !rest.is_empty()).unwrap_or(&known) {
+        "stop" | "stopped" | "eos" | "eostoken" | "eostokenid" | "eosfound" | "endofsequence" | "endoftext"
+        | "endturn" | "endofturn" | "stopsequence" | "stoptoken" | "stopword" | "stopwords" | "stopstring"
+        | "stopstringfound" | "stopcriteriamet" | "end" | "complete" | "completed" | "done" | "finished"
+        | "success" | "toolcalls" | "toolcall" | "tooluse" | "functioncall" | "functioncalls" | "1" => None,
         "length"
-        | "max_tokens"
-        | "max_token"
-        | "max_output_tokens"
-        | "max_new_tokens"
-        | "max_length"
-        | "model_length"
-        | "token_limit"
-        | "max_tokens_reached"
-        | "model_context_window_exceeded" => Some("length".to_owned()),
-        "content_filter"
-        | "content_filtered"
+        | "maxtokens"
+        | "maxtoken"
+        | "maxoutputtokens"
+        | "maxnewtokens"
+        | "maxcompletiontokens"
+        | "maxlength"
+        | "modellength"
+        | "tokenlimit"
+        | "maxtokensreached"
+        | "maxpredictedtokensreached"
+        | "contextlength"
+        | "contextlengthreached"
+        | "contextlengthexceeded"
+        | "modelcontextwindowexceeded" => Some("length".to_owned()),
+        "contentfilter"
+        | "contentfiltered"
         | "safety"
         | "recitation"
         | "blocklist"
-        | "prohibited_content"
+        | "prohibitedcontent"
         | "spii"
-        | "guardrail_intervened" => Some("content_filter".to_owned()),
+        | "guardrailintervened" => Some("content_filter".to_owned()),
         _ => Some(one_line(reason, REASON_CHARACTERS)),
     }
 }

@@ -1,6 +1,6 @@
 //! A request for a reply, put so that the server at hand takes it.
 
-use crate::assistant::{Request, Turn};
+use crate::assistant::{Request, ToolCall, Turn};
 use serde_json::{Map, Value, json};
 
 /// What a server does not take for a model, as its refusals taught.
@@ -14,6 +14,8 @@ pub(super) struct Dialect {
     pub(super) no_system: bool,
     /// Some models are not streamed, or not to everybody.
     pub(super) no_stream: bool,
+    /// Some models make calls and have no place for what was called and what came of it.
+    pub(super) no_tools: bool,
 }
 
 /// What is said of a field that is not taken, in lower case.
@@ -41,6 +43,9 @@ const OTHER_ROLES: [&str; 9] = [
     "system instruction",
 ];
 
+/// What is said of calls that are not taken, in lower case.
+const CALLS: [&str; 3] = ["tool", "function", "content or tool_calls"];
+
 /// The same in words that, in a failure of the server, may mean anything.
 const OTHER_ROLES_LOOSELY: [&str; 3] = ["system", "developer", "instruction"];
 
@@ -48,7 +53,7 @@ impl Dialect {
     /// Learns from a refusal. Whether there is something to put in another way now.
     ///
     /// Asking once more costs little and is done only after a refusal, so that what a refusal may mean is read widely.
-    pub(super) fn adapt(&mut self, asked_progress: bool, status: u16, text: &str) -> bool {
+    pub(super) fn adapt(&mut self, asked_progress: bool, has_calls: bool, status: u16, text: &str) -> bool {
         // Templates that refuse are failures of the server (500) with some, and in the stream (200, read as 400) with others.
         if !matches!(status, 400 | 404 | 415 | 422 | 500 | 501) {
             return false;
@@ -75,7 +80,12 @@ impl Dialect {
             self.no_stream = true;
             return true;
         }
-        if (says(&OTHER_ROLES) || (status < 500 && says(&OTHER_ROLES_LOOSELY))) && !self.no_system {
+        let names_roles = says(&OTHER_ROLES);
+        if has_calls && !self.no_tools && (says(&CALLS) || (names_roles && self.no_system)) {
+            self.no_tools = true;
+            return true;
+        }
+        if (names_roles || (status < 500 && says(&OTHER_ROLES_LOOSELY))) && !self.no_system {
             self.no_system = true;
             return true;
         }
@@ -86,7 +96,7 @@ impl Dialect {
     pub(super) fn body(self, request: &Request, model: &str, asks_progress: bool) -> Value {
         let mut body = Map::new();
         body.insert("model".to_owned(), json!(model));
-        body.insert("messages".to_owned(), Value::Array(wire_messages(&request.messages, self.no_system)));
+        body.insert("messages".to_owned(), Value::Array(wire_messages(&request.messages, self)));
         body.insert("stream".to_owned(), json!(!self.no_stream));
         if asks_progress && !self.no_return_progress {
             body.insert("return_progress".to_owned(), json!(true));
@@ -96,6 +106,11 @@ impl Dialect {
         }
         Value::Object(body)
     }
+}
+
+/// Whether calls of tools are among the turns.
+pub(super) fn has_calls(turns: &[Turn]) -> bool {
+    turns.iter().any(|turn| matches!(turn, Turn::ToolResult { .. }))
 }
 
 /// A turn as the protocol has it, while neighbours are joined.
@@ -111,7 +126,10 @@ enum Wire {
 /// Person and assistant take turns, and the person begins: the chat templates of many models refuse anything else. What one of them
 /// said twice in a row (what stood between failed, or is hidden) is one message here, and words of the assistant before any of the
 /// person's stand in the instructions. Where the server has no place for these, they stand before the person's first words.
-fn wire_messages(turns: &[Turn], no_system: bool) -> Vec<Value> {
+///
+/// Where it has none for calls either, they and what came of them are told in words.
+fn wire_messages(turns: &[Turn], dialect: Dialect) -> Vec<Value> {
+    let Dialect { no_system, no_tools, .. } = dialect;
     let mut system = String::new();
     let mut wire: Vec<Wire> = Vec::with_capacity(turns.len());
     for (place, turn) in turns.iter().enumerate() {
@@ -127,21 +145,27 @@ fn wire_messages(turns: &[Turn], no_system: bool) -> Vec<Value> {
             },
             Turn::Assistant { content, tool_calls } if content.trim().is_empty() && tool_calls.is_empty() => {}
             Turn::Assistant { content, tool_calls } => {
+                let mut content = content.clone();
+                // The protocol has the arguments as a text that holds JSON.
+                let arguments = |call: &ToolCall| match &call.arguments {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                for call in tool_calls.iter().filter(|_| no_tools) {
+                    push_paragraph(&mut content, &format!("(Called {} with {})", call.name, arguments(call)));
+                }
                 let calls: Vec<Value> = tool_calls
                     .iter()
+                    .filter(|_| !no_tools)
                     .map(|call| {
-                        // The protocol has the arguments as a text that holds JSON.
-                        let arguments = match &call.arguments {
-                            Value::String(text) => text.clone(),
-                            other => other.to_string(),
-                        };
+                        let arguments = arguments(call);
                         json!({"id": call.call_id, "type": "function",
                             "function": {"name": call.name, "arguments": arguments}})
                     })
                     .collect();
                 match wire.last_mut() {
                     Some(Wire::Assistant(before, calls_before)) if calls_before.is_empty() => {
-                        push_paragraph(before, content);
+                        push_paragraph(before, &content);
                         *calls_before = calls;
                     }
                     None if calls.is_empty() => {
@@ -150,7 +174,14 @@ fn wire_messages(turns: &[Turn], no_system: bool) -> Vec<Value> {
                             &format!("You began this conversation with these words:\n\n{content}"),
                         );
                     }
-                    _ => wire.push(Wire::Assistant(content.clone(), calls)),
+                    _ => wire.push(Wire::Assistant(content, calls)),
+                }
+            }
+            Turn::ToolResult { content, .. } if no_tools => {
+                let result = format!("(What came of it: {content})");
+                match wire.last_mut() {
+                    Some(Wire::User(before)) => push_paragraph(before, &result),
+                    _ => wire.push(Wire::User(result)),
                 }
             }
             Turn::ToolResult { call_id, content } => {
@@ -188,7 +219,6 @@ fn push_paragraph(text: &mut String, more: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assistant::ToolCall;
 
     fn user(content: &str) -> Turn {
         Turn::User(content.to_owned())
@@ -200,7 +230,7 @@ mod tests {
 
     /// Roles and contents of what is sent, a letter and a text each.
     fn sent(turns: &[Turn], no_system: bool) -> Vec<(char, String)> {
-        let roles = wire_messages(turns, no_system);
+        let roles = wire_messages(turns, Dialect { no_system, ..Dialect::default() });
         roles
             .iter()
             .map(|message| {
@@ -240,6 +270,20 @@ mod tests {
         let result = Turn::ToolResult { call_id: "c".into(), content: "r".into() };
         let turns = [user("a"), assistant("so"), calls.clone(), result.clone(), calls, result, assistant("d")];
         expect(&turns, false, &[('u', "a"), ('a', "so\n\nb"), ('t', "r"), ('a', "b"), ('t', "r"), ('a', "d")]);
+        // In words, for who knows no calls; two results are one message.
+        let told = wire_messages(&turns, Dialect { no_tools: true, ..Dialect::default() });
+        let called = "(Called f with {\"a\":1})";
+        assert_eq!(
+            told,
+            [
+                json!({"role": "user", "content": "a"}),
+                json!({"role": "assistant", "content": format!("so\n\nb\n\n{called}")}),
+                json!({"role": "user", "content": "(What came of it: r)"}),
+                json!({"role": "assistant", "content": format!("b\n\n{called}")}),
+                json!({"role": "user", "content": "(What came of it: r)"}),
+                json!({"role": "assistant", "content": "d"}),
+            ]
+        );
     }
 
     #[test]
@@ -269,11 +313,21 @@ mod tests {
             (400, "Your organization must be verified to stream this model.", Dialect { no_stream: true, ..none }),
         ] {
             let mut dialect = none;
-            assert!(dialect.adapt(true, status, text), "{text}");
+            assert!(dialect.adapt(true, false, status, text), "{text}");
             assert_eq!(dialect, learned, "{text}");
             // What was learned already is no reason to ask once more.
-            assert!(!dialect.adapt(true, status, text), "{text}");
+            assert!(!dialect.adapt(true, false, status, text), "{text}");
         }
+        for text in ["Unexpected role 'tool'", "\"auto\" tool choice requires --enable-auto-tool-choice"] {
+            let mut dialect = none;
+            assert!(dialect.adapt(true, true, 400, text));
+            assert_eq!(dialect, Dialect { no_tools: true, ..none }, "{text}");
+        }
+        // What may be meant otherwise is tried otherwise, after that.
+        let mut dialect = none;
+        let text = "Only user and assistant roles are supported!";
+        assert!(dialect.adapt(true, true, 400, text) && dialect.adapt(true, true, 400, text));
+        assert_eq!(dialect, Dialect { no_tools: true, no_system: true, ..none });
         for (status, text) in [
             (401, "no system for you"),
             (429, "role"),
@@ -281,7 +335,7 @@ mod tests {
             (503, "system is loading"),
             (500, "system failure"),
         ] {
-            assert!(!Dialect::default().adapt(true, status, text), "{text}");
+            assert!(!Dialect::default().adapt(true, false, status, text), "{text}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::body::{BodyReader, Record, Unreadable};
 use super::failure::Peer;
-use super::gather::Gatherer;
+use super::gather::{End, Gatherer};
 use crate::assistant::{AssistantError, Event};
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt};
@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 /// How long more is waited for after the model said why it ended: what it counted may follow.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same where the reason came with words: it may be that of the last words, or stand in each chunk.
+const MORE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a chunk may hold beside its words, in bytes, before it counts against the limit of an answer.
 const ENVELOPE_BYTES: usize = 4 << 10;
@@ -155,7 +158,12 @@ impl Reading {
         if self.gatherer.is_over() {
             self.end(None);
         } else if self.gatherer.is_complete(!self.reader.is_json()) {
-            self.deadline = self.deadline.min(Instant::now() + LAST_PATIENCE);
+            let patience = match self.gatherer.end() {
+                End::AfterWords => LAST_PATIENCE,
+                End::WithWords => MORE_PATIENCE,
+                End::Unsure => self.limits.idle_timeout,
+            };
+            self.deadline = self.deadline.min(Instant::now() + patience);
         } else if self.is_flooded() {
             return self.flooded();
         }
@@ -184,6 +192,7 @@ impl Reading {
         }
         Err(match ended {
             Err(cause) => self.peer.broke_off(&cause),
+            Ok(()) if self.reader.is_page() && !self.gatherer.has_begun() => self.peer.not_understood("a web page"),
             Ok(()) if self.gatherer.has_begun() || self.bytes == 0 => {
                 self.peer.broke_off("the stream ended without a finish_reason")
             }

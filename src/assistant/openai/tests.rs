@@ -132,6 +132,20 @@ fn text(text: &str) -> Result<Event, AssistantError> {
     Ok(Event::Text(text.to_owned()))
 }
 
+/// Reasoning and content as they stand in the end.
+fn gathered(events: &Events) -> (String, String) {
+    let (mut reasoning, mut content) = (String::new(), String::new());
+    for event in events {
+        match event {
+            Ok(Event::Text(text)) => content.push_str(text),
+            Ok(Event::Reasoning(text)) => reasoning.push_str(text),
+            Ok(Event::TextWasReasoning) => reasoning.push_str(std::mem::take(&mut content).trim()),
+            other => panic!("{other:?}"),
+        }
+    }
+    (reasoning, content)
+}
+
 fn code(events: &Events) -> Option<AssistantErrorCode> {
     events.last()?.as_ref().err().map(|error| error.code)
 }

@@ -1,5 +1,5 @@
-//! Tells reasoning from the answer where a model writes both into one text: `<think>…</think>` at the beginning, or, where the
-//! opening tag stood in the prompt, only `…</think>`.
+//! Tells reasoning from the answer where a model writes both into one text: `<think>…</think>` at the beginning, and after that also
+//! at the beginning of a line; or, where the opening tag stood in the prompt, only `…</think>`.
 
 use super::code::Code;
 
@@ -22,20 +22,34 @@ struct Tags {
     closes_alone: bool,
 }
 
-const TAGS: [Tags; 6] = [
+const TAGS: [Tags; 11] = [
     Tags { open: "<think>", close: "</think>", closes_alone: true },
     Tags { open: "<thinking>", close: "</thinking>", closes_alone: false },
     Tags { open: "<thought>", close: "</thought>", closes_alone: false },
     Tags { open: "<seed:think>", close: "</seed:think>", closes_alone: true },
     Tags { open: "[THINK]", close: "[/THINK]", closes_alone: true },
     Tags { open: "◁think▷", close: "◁/think▷", closes_alone: true },
+    Tags { open: "<reasoning>", close: "</reasoning>", closes_alone: false },
+    Tags { open: "<reason>", close: "</reason>", closes_alone: false },
+    Tags { open: "<|START_THINKING|>", close: "<|END_THINKING|>", closes_alone: true },
+    Tags { open: "<|begin_of_thought|>", close: "<|end_of_thought|>", closes_alone: true },
+    Tags { open: "<|channel>thought", close: "<channel|>", closes_alone: true },
 ];
+
+/// Between these stand the thoughts of a model whose signs its server took away, all but their names.
+const BARE_OPEN: &str = "analysis";
+const BARE_CLOSE: &str = "assistantfinal";
 
 /// More bytes of space than this are not held back, because all of it is looked at again with each piece that comes.
 const MOST_SPACE: usize = 1024;
 
 /// With what tags begin.
 const FIRST_BYTES: [u8; 3] = [b'<', b'[', "◁".as_bytes()[0]];
+
+/// Whether a text begins with another one, in capitals or not.
+fn begins(text: &str, with: &str) -> bool {
+    text.as_bytes().get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with.as_bytes()))
+}
 
 /// Splits a text that arrives in chunks; a tag may be cut anywhere. A closing tag in code is text.
 #[derive(Debug, Default)]
@@ -52,6 +66,11 @@ pub(super) struct ThinkSplitter {
     has_text: bool,
     /// Whether thoughts come in a field of their own, so that a closing tag alone says nothing.
     is_told_apart: bool,
+    /// Whether it begins as thoughts without signs do.
+    is_bare: bool,
+    /// The place of the tags between which it thought, and whether it does so again in the midst of the answer.
+    tagged: Option<usize>,
+    is_again: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +86,8 @@ enum State {
     BeforeText,
     /// In what is the answer unless a closing tag comes.
     Open,
+    /// In the answer of a model that thought between tags, and may do so again.
+    Answer,
     /// In the answer, where tags mean nothing any more.
     Text,
 }
@@ -117,7 +138,10 @@ impl ThinkSplitter {
         let held = std::mem::take(&mut self.held);
         match self.state {
             State::Thought(_) if !held.trim().is_empty() => out(Piece::Reasoning(held)),
-            State::Beginning | State::Open | State::Text if !held.is_empty() => out(Piece::Text(held)),
+            State::BeforeThought(_) if !held.is_empty() => out(Piece::Reasoning(held)),
+            State::Beginning | State::BeforeText | State::Open | State::Answer | State::Text if !held.is_empty() => {
+                out(Piece::Text(held));
+            }
             _ => {}
         }
         self.state = State::Text;
@@ -128,10 +152,8 @@ impl ThinkSplitter {
             match self.state {
                 State::Beginning => {
                     let begun = self.held.trim_start();
-                    let opened = TAGS.iter().position(|tags| begun.starts_with(tags.open));
-                    let closed =
-                        TAGS.iter().filter(|tags| tags.closes_alone).find(|tags| begun.starts_with(tags.close));
-                    let may_become_one = |tag: &str| tag.starts_with(begun);
+                    let opened = TAGS.iter().position(|tags| begins(begun, tags.open));
+                    let closed = TAGS.iter().filter(|tags| tags.closes_alone).find(|tags| begins(begun, tags.close));
                     if let Some(place) = opened {
                         self.held = begun[TAGS[place].open.len()..].to_owned();
                         self.state = State::BeforeThought(place);
@@ -140,25 +162,34 @@ impl ThinkSplitter {
                         self.held = begun[tags.close.len()..].to_owned();
                         self.state = State::BeforeText;
                     } else if self.held.len() - begun.len() <= MOST_SPACE
-                        && TAGS.iter().any(|tags| may_become_one(tags.open) || may_become_one(tags.close))
+                        && (begins(BARE_OPEN, begun) && begun != BARE_OPEN
+                            || TAGS.iter().any(|tags| begins(tags.open, begun) || begins(tags.close, begun)))
                     {
                         return;
                     } else {
+                        self.is_bare = begun.starts_with(BARE_OPEN);
                         self.state = if self.is_told_apart { State::Text } else { State::Open };
                     }
                 }
-                State::BeforeThought(_) | State::BeforeText => {
-                    let begun = self.held.trim_start();
-                    if begun.is_empty() {
-                        // Looked at once, however much of it comes.
-                        self.held.clear();
+                State::BeforeThought(place) => {
+                    // Once more, where the one in the prompt is repeated.
+                    if !self.drop_space_and(|tags| tags.open, &TAGS[place..=place], is_end) {
                         return;
                     }
-                    self.held = begun.to_owned();
-                    self.state = match self.state {
-                        State::BeforeThought(place) => State::Thought(place),
-                        _ => State::Text,
-                    };
+                    (self.searched, self.code, self.doubtful) = (0, Code::default(), None);
+                    self.tagged = Some(place);
+                    self.state = State::Thought(place);
+                }
+                State::BeforeText => {
+                    if !self.drop_space_and(|tags| tags.close, &TAGS, is_end) {
+                        return;
+                    }
+                    self.go_on_answering();
+                }
+                State::Answer => {
+                    if !self.find_opening(is_end, out) {
+                        return;
+                    }
                 }
                 State::Thought(_) | State::Open => match self.search(is_end) {
                     Some(tag) => {
@@ -173,6 +204,10 @@ impl ThinkSplitter {
                             out(Piece::Reasoning(before));
                         }
                         self.state = State::BeforeText;
+                        if std::mem::take(&mut self.is_again) {
+                            // The space around it parts what was said before from what is said after.
+                            self.go_on_answering();
+                        }
                     }
                     None if self.state == State::Text => {}
                     None => {
@@ -191,6 +226,57 @@ impl ThinkSplitter {
         }
     }
 
+    /// Drops space, and tags that are repeated, from the beginning of `held`. Whether something else begins there.
+    fn drop_space_and(&mut self, tag: fn(&Tags) -> &'static str, tags: &[Tags], is_end: bool) -> bool {
+        let mut begun = self.held.trim_start();
+        while let Some(repeated) = tags.iter().map(tag).find(|tag| begins(begun, tag)) {
+            begun = begun[repeated.len()..].trim_start();
+        }
+        // What is dropped is looked at once, however much of it comes.
+        self.held = begun.to_owned();
+        let may_become_one = !is_end && tags.iter().map(tag).any(|tag| begins(tag, &self.held));
+        !self.held.is_empty() && !may_become_one
+    }
+
+    fn go_on_answering(&mut self) {
+        (self.searched, self.code) = (0, Code::default());
+        self.state = if self.tagged.is_some() { State::Answer } else { State::Text };
+    }
+
+    /// Hands out the answer up to where the model thinks again: at an opening tag at the beginning of a line. Whether it does.
+    fn find_opening(&mut self, is_end: bool, out: &mut impl FnMut(Piece)) -> bool {
+        let open = self.tagged.map_or("", |place| TAGS[place].open);
+        let first = open.as_bytes().first();
+        let mut is_opening = false;
+        while let Some(byte) = self.held.as_bytes().get(self.searched) {
+            self.code.settle(*byte);
+            let may_be_tag = Some(byte) == first
+                && self.code.is_line_start()
+                && !self.code.is_fenced()
+                && self.held.is_char_boundary(self.searched);
+            if may_be_tag {
+                let rest = &self.held[self.searched..];
+                is_opening = begins(rest, open);
+                if is_opening || (!is_end && begins(open, rest)) {
+                    break;
+                }
+            }
+            self.code.step(*byte);
+            self.searched += 1;
+        }
+        let rest = self.held.split_off(std::mem::take(&mut self.searched));
+        let text = std::mem::replace(&mut self.held, rest);
+        if !text.is_empty() {
+            out(Piece::Text(text));
+        }
+        if let (true, Some(place)) = (is_opening, self.tagged) {
+            self.held.drain(..open.len());
+            self.is_again = true;
+            self.state = State::BeforeThought(place);
+        }
+        is_opening
+    }
+
     /// The closing tag in `held`, if it is certain that there is one and that it is no code.
     fn search(&mut self, is_end: bool) -> Option<Found> {
         while let Some(&byte) = self.held.as_bytes().get(self.searched) {
@@ -199,7 +285,8 @@ impl ThinkSplitter {
                 // Closed, so that it was code.
                 self.doubtful = None;
             }
-            if self.doubtful.is_none() && FIRST_BYTES.contains(&byte) && self.held.is_char_boundary(self.searched) {
+            let may_be_tag = FIRST_BYTES.contains(&byte) || (self.is_bare && byte == BARE_CLOSE.as_bytes()[0]);
+            if self.doubtful.is_none() && may_be_tag && self.held.is_char_boundary(self.searched) {
                 match self.tag_at(self.searched) {
                     At::Nothing => {}
                     At::Beginning if is_end => {}
@@ -245,7 +332,7 @@ impl ThinkSplitter {
         let rest = &self.held[at..];
         if let State::Thought(place) = self.state {
             let close = TAGS[place].close;
-            return match (rest.starts_with(close), close.starts_with(rest)) {
+            return match (begins(rest, close), begins(close, rest)) {
                 (true, _) => At::Closing(close.len()),
                 (_, true) => At::Beginning,
                 _ => At::Nothing,
@@ -256,17 +343,21 @@ impl ThinkSplitter {
             return At::Nothing;
         }
         for tags in TAGS.iter().filter(|tags| tags.closes_alone) {
-            if rest.starts_with(tags.close) {
+            if begins(rest, tags.close) {
                 return At::Closing(tags.close.len());
             }
-            if rest.starts_with(tags.open) && !is_code {
+            if begins(rest, tags.open) && !is_code {
                 return At::Opening;
             }
-            if tags.close.starts_with(rest) || tags.open.starts_with(rest) {
+            if begins(tags.close, rest) || begins(tags.open, rest) {
                 return At::Beginning;
             }
         }
-        At::Nothing
+        match self.is_bare {
+            true if rest.starts_with(BARE_CLOSE) => At::Closing(BARE_CLOSE.len()),
+            true if BARE_CLOSE.starts_with(rest) => At::Beginning,
+            _ => At::Nothing,
+        }
     }
 
     /// Hands out all but what may belong to a tag and the space before it.
@@ -430,6 +521,36 @@ mod tests {
         assert_eq!(bytes, 12 + 1_000_000 + 1);
         // It takes some 30 ms; were it quadratic, minutes.
         assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn thoughts_may_come_again() {
+        let twice = "<think>a</think>One.\n<think>b</think>\nTwo.";
+        for (said, thought, answer) in [
+            (twice, "ab", "One.\n\nTwo."),
+            ("<think>a</think>\n</think>\n\nHello", "a", "Hello"),
+            ("<think>\n<think>a</think>Hello", "a", "Hello"),
+            ("<Think>a</THINK>Hello", "a", "Hello"),
+            ("<reasoning>a</reasoning>Hello", "a", "Hello"),
+            ("<|START_THINKING|>a<|END_THINKING|>Hello", "a", "Hello"),
+            ("<|channel>thought\na<channel|>Hello", "a", "Hello"),
+            ("analysis: I think so", "", "analysis: I think so"),
+            ("analysisa b assistant c.assistantfinalHello", "analysisa b assistant c.", "Hello"),
+            // In the midst of a line, and in code, it is a word like others.
+            ("<think>a</think>One <think> two", "a", "One <think> two"),
+            ("<think>a</think>```\n<think>\n```\nTwo", "a", "```\n<think>\n```\nTwo"),
+            ("<think>a</think>    <think>\n", "a", "<think>\n"),
+            ("<think>a</think>One\n<thin", "a", "One\n<thin"),
+            ("<think>a</think></thin", "a", "</thin"),
+            ("<think><thin", "<thin", ""),
+            ("anal", "", "anal"),
+        ] {
+            let letters: Vec<String> = said.chars().map(String::from).collect();
+            let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+            for chunks in [vec![said], letters] {
+                assert_eq!(split(&chunks), (thought.to_owned(), answer.to_owned()), "{said}");
+            }
+        }
     }
 
     proptest! {

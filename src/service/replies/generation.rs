@@ -5,7 +5,7 @@ use super::limits::Meter;
 use super::reply::{Cancel, Reply, with_events};
 use super::{Replies, context};
 use crate::assistant::{AssistantError, AssistantErrorCode, Event, Request, ToolCall, Turn};
-use crate::model::foreign::one_line;
+use crate::model::foreign::{is_unseen, one_line};
 use crate::model::message::{Message, Modes};
 use crate::model::parts::{Part, ToolStatus};
 use crate::model::reply::ReplyEvent;
@@ -320,7 +320,8 @@ impl Generation {
             }
         }
         let has_tools = !message.tools_used().is_empty();
-        let is_empty = message.content.trim().is_empty();
+        // Signs that nobody sees are no words.
+        let is_empty = message.content.chars().all(is_unseen);
         let metadata = &mut message.metadata;
         if findings.left_out > 0 {
             metadata.insert("left_out".to_owned(), json!(findings.left_out));
@@ -332,8 +333,8 @@ impl Generation {
             metadata.insert("cut_off".to_owned(), json!(reason));
         }
         match end {
-            // Nothing went wrong, and there is nothing.
-            End::Complete if is_empty && !has_tools => {
+            // Nothing went wrong, and there is no word for the person, be it after tools were called.
+            End::Complete if is_empty => {
                 metadata.insert("empty".to_owned(), json!(true));
             }
             End::Complete => {}

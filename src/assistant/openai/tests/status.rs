@@ -143,3 +143,29 @@ async fn a_long_name_is_shown_cut_and_asked_for_whole() {
     }
     assert_eq!(*seen.lock().unwrap(), [name.clone(), name]);
 }
+
+#[tokio::test]
+async fn the_protocol_is_found_wherever_the_address_may_mean() {
+    let answer =
+        || async { ([(CONTENT_TYPE, "text/event-stream")], delta(json!({"content": "one"})) + &finish("stop")) };
+    let listing = || async { axum::Json(json!({"data": [{"id": "m"}]})) };
+    for (given, base) in [("", "/v1"), ("", ""), ("/api", "/api/v1"), ("/api", "/api"), ("/api", "/v1")] {
+        for is_listed in [true, false] {
+            let mut router = Router::new().route(&format!("{base}/chat/completions"), post(answer));
+            if is_listed {
+                router = router.route(&format!("{base}/models"), get(listing));
+            }
+            let server = serve(router).await;
+            let client = client_with(server.port(), |options| {
+                options.endpoint = format!("http://127.0.0.1:{}{given}", server.port()).parse().unwrap();
+            });
+            client.status().await.unwrap();
+            assert_eq!(ask(&client).await, [text("one")], "{given} {base} {is_listed}");
+        }
+    }
+    // A server that is there and lacks the model is no other place.
+    let lacks = || async { (axum::http::StatusCode::NOT_FOUND, "model 'm' not found") };
+    let server =
+        serve(Router::new().route("/v1/chat/completions", post(lacks)).route("/chat/completions", post(answer))).await;
+    assert_eq!(code(&ask(&client_with(server.port(), |_| {})).await), Some(AssistantErrorCode::UnknownModel));
+}

@@ -59,6 +59,15 @@ async fn errors_inside_a_stream_are_told() {
         (r#"{"error":{"message":"not in an event","code":429}}"#, AssistantErrorCode::RateLimited),
         ("event: error\ndata: overloaded", AssistantErrorCode::RateLimited),
         (
+            r#"error: {"code":400,"message":"the request exceeds the available context size, try increasing it","type":"x"}"#,
+            AssistantErrorCode::ContextTooLong,
+        ),
+        (
+            r#"data: {"error_type":"x","error_message":"This model's maximum context length is 4096 tokens."}"#,
+            AssistantErrorCode::ContextTooLong,
+        ),
+        (r#"data: {"type":"rate_limit_error","message":"Rate limit reached"}"#, AssistantErrorCode::RateLimited),
+        (
             r#"data: {"choices":[{"index":0,"delta":{},"error":{"message":"gone","code":502}}]}"#,
             AssistantErrorCode::Failed,
         ),
@@ -361,4 +370,48 @@ async fn after_the_end_a_silent_connection_is_not_waited_for() {
     let server = serve(Router::new().route("/v1/chat/completions", post(play))).await;
     let client = client_with(server.port(), |options| options.idle_timeout = Duration::from_millis(50));
     assert_eq!(ask(&client).await, [text("one")]);
+}
+
+#[tokio::test]
+async fn what_is_readable_of_a_line_is_read() {
+    let chunk = |content: &str| {
+        json!({"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": null}]}).to_string()
+    };
+    let (a, b) = (chunk("a"), chunk("b"));
+    let ab = (String::new(), "ab".to_owned());
+    for stream in [
+        format!("data: data: {a}\n\ndata: {b}\n\n"),
+        format!(": hello\n\n data: {a}\n\n\tdata: {b}\n\n"),
+        format!("data: {a}\n\n\u{feff}data: {b}\n\n"),
+        format!("data: {a}data: {b}\n\n"),
+        format!("data: {a}{b}\n\n"),
+        format!("data: {{\"choices\":[{{\"delta\":{{\"role\":\"adata: {a}\n\ndata: {b}\n\n"),
+        format!("<br />\n<b>Warning</b>: odd\n\ndata: {a}\n\ndata: {b}\n\n"),
+        format!("error: it is tried again\n\ndata: {a}\n\ndata: {b}\n\n"),
+        // Shapes of errors in which there is none.
+        format!("data: {}\n\ndata: {b}\n\n", a.replacen('{', r#"{"error":{"message":"","type":"","code":null},"#, 1)),
+        format!("data: {}\n\ndata: {b}\n\n", a.replacen('{', r#"{"error":0,"message":"ok","code":200,"#, 1)),
+    ] {
+        let events = streamed(&(stream.clone() + &finish("stop"))).await;
+        assert_eq!(gathered(&events), ab, "{stream}: {events:?}");
+        assert_eq!(gathered(&streamed(&(stream.clone() + "data: [DONE]\n\n")).await), ab, "{stream}");
+    }
+    // Texts that are broken into lines, also into paragraphs.
+    let lines = chunk("one\ntwo\n\nthree").replace("\\n", "\n");
+    let events = streamed(&format!("data: {lines}\n\n{}", finish("stop"))).await;
+    assert_eq!(events, [text("one\ntwo\n\nthree")]);
+    // One that was torn off takes nothing along.
+    let events = streamed(&format!("data: {}\n\ndata: {b}\n\n{}", &a[..a.len() - 40], finish("stop"))).await;
+    assert_eq!(gathered(&events), (String::new(), "b".to_owned()));
+    let page = played("text/event-stream", vec![Ok(Bytes::from("<p>Not here</p>"))]).await;
+    assert!(page[0].as_ref().unwrap_err().cause.contains("web page"), "{page:?}");
+}
+
+#[tokio::test]
+async fn an_answer_without_choices_is_empty() {
+    let body = json!({"object": "chat.completion", "choices": [], "usage": {"total_tokens": 3}}).to_string();
+    let events = played("application/json", vec![Ok(Bytes::from(body))]).await;
+    assert!(matches!(events.as_slice(), [Ok(Event::Usage(_))]), "{events:?}");
+    let events = streamed("data: {\"choices\":[],\"usage\":{\"total_tokens\":3}}\n\ndata: [DONE]\n\n").await;
+    assert!(events.iter().all(Result::is_ok), "{events:?}");
 }

@@ -1,6 +1,9 @@
 //! What of an answer is text, thought or call.
 
 use super::*;
+use crate::assistant::openai::body::Record;
+use crate::assistant::openai::gather::{End, Gatherer};
+use std::collections::VecDeque;
 
 #[tokio::test]
 async fn reasoning_comes_under_several_names_and_in_tags() {
@@ -72,20 +75,6 @@ async fn the_reading_is_told_where_it_is_long_and_before_the_answer() {
 
 fn thought(text: &str) -> Result<Event, AssistantError> {
     Ok(Event::Reasoning(text.to_owned()))
-}
-
-/// Reasoning and content as they stand in the end.
-fn gathered(events: &Events) -> (String, String) {
-    let (mut reasoning, mut content) = (String::new(), String::new());
-    for event in events {
-        match event {
-            Ok(Event::Text(text)) => content.push_str(text),
-            Ok(Event::Reasoning(text)) => reasoning.push_str(text),
-            Ok(Event::TextWasReasoning) => reasoning.push_str(std::mem::take(&mut content).trim()),
-            other => panic!("{other:?}"),
-        }
-    }
-    (reasoning, content)
 }
 
 #[tokio::test]
@@ -208,6 +197,14 @@ async fn what_is_repeated_at_the_end_is_not_doubled() {
     // Which go on, also where they say the same once more.
     let laughing = line("ha", false) + &line("ha", false) + &line("haha!", false) + &line("", true);
     assert_eq!(gathered(&streamed(&laughing).await), (String::new(), "hahahaha!".into()));
+    // One that repeats what deltas brought is no line of theirs.
+    for last in [
+        json!({"message": {"content": "one two"}, "done": true}),
+        json!({"choices": [{"delta": {}, "message": {"content": "one two"}, "done": true, "finish_reason": "stop"}]}),
+    ] {
+        let last = format!("data: {last}\n\n");
+        assert_eq!(gathered(&streamed(&(deltas.clone() + &last)).await), expected);
+    }
     // A call of theirs is whole, also one without arguments that comes again.
     let call = json!({"message": {"content": "", "tool_calls": [{"function": {"name": "f"}}]}, "done": false});
     let called = format!("{call}\n{call}\n{}", line("", true));
@@ -282,5 +279,115 @@ async fn reasons_to_end_are_understood_or_kept() {
     {
         let events = streamed(&(one.clone() + &finish(reason))).await;
         assert_eq!(events, [text("one"), Ok(Event::CutOff(cut_off.into()))], "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn choices_that_are_counted_are_one_answer() {
+    let piece = |index: u64, content: &str| {
+        let choice = json!({"index": index, "delta": {"content": content}, "finish_reason": null});
+        format!("data: {}\n\n", json!({"choices": [choice]}))
+    };
+    let end = |index: u64| {
+        format!("data: {}\n\n", json!({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]}))
+    };
+    for pieces in [
+        [piece(1, "I"), piece(2, "'"), piece(3, "m"), end(4)],
+        [piece(0, ""), piece(1, "I'"), piece(1, "m"), end(0)],
+        [piece(0, "I"), piece(1, "'"), piece(2, "m"), end(0)],
+    ] {
+        let events = streamed(&pieces.concat()).await;
+        assert_eq!(gathered(&events), (String::new(), "I'm".into()));
+        assert!(events.iter().all(|event| matches!(event, Ok(Event::Text(_)))), "{events:?}");
+    }
+    // Others beside it, and after its end, are others.
+    let beside = json!({"choices": [{"index": 0, "delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}]});
+    let others = format!("data: {beside}\n\n") + &end(0) + &piece(1, "c") + &end(1);
+    assert_eq!(gathered(&streamed(&others).await), (String::new(), "a".into()));
+}
+
+#[tokio::test]
+async fn a_reason_is_looked_for_in_every_field() {
+    let end = |choice: Value| delta(json!({"content": "one"})) + &format!("data: {}\n\n", json!({"choices": [choice]}));
+    for (choice, cut_off) in [
+        (json!({"index": 0, "delta": {}, "finish_reason": null, "finishReason": "stop"}), None),
+        (json!({"delta": {}, "finish_reason": "", "native_finish_reason": "MAX_TOKENS"}), Some("length")),
+        (json!({"delta": {}, "finish_reason": "FinishReason.MAX_TOKENS"}), Some("length")),
+        (json!({"delta": {}, "finish_reason": "maxTokens"}), Some("length")),
+        (json!({"delta": {}, "finish_reason": 1}), None),
+        (json!({"delta": {}, "stop_reason": "endTurn"}), None),
+    ] {
+        let events = streamed(&end(choice.clone())).await;
+        let expected: Events =
+            [text("one")].into_iter().chain(cut_off.map(|reason: &str| Ok(Event::CutOff(reason.into())))).collect();
+        assert_eq!(events, expected, "{choice}");
+    }
+    // One that says that there is none.
+    let none = |content: &str| {
+        format!("data: {}\n\n", json!({"choices": [{"delta": {"content": content}, "finish_reason": "null"}]}))
+    };
+    let events = streamed(&(none("one") + &none(" two"))).await;
+    assert!(matches!(events.last(), Some(Err(_))), "{events:?}");
+}
+
+#[test]
+fn a_reason_in_every_chunk_ends_nothing() {
+    let peer = Peer { address: "a".into(), key: None, models: Vec::new(), model: "m".into() };
+    let mut gatherer = Gatherer::default();
+    let mut take = |delta: Value, reason: Option<&str>| {
+        let data = json!({"choices": [{"delta": delta, "finish_reason": reason}]}).to_string();
+        gatherer.take(&Record { kind: String::new(), data }, &peer, &mut VecDeque::new()).unwrap();
+        (gatherer.is_complete(true), gatherer.end())
+    };
+    assert_eq!(take(json!({"content": "one"}), None), (false, End::WithWords));
+    assert_eq!(take(json!({}), Some("stop")), (true, End::AfterWords));
+    assert_eq!(take(json!({"content": "two"}), Some("stop")), (true, End::Unsure));
+    assert_eq!(take(json!({}), Some("stop")), (true, End::Unsure));
+    let mut gatherer = Gatherer::default();
+    let data = json!({"choices": [{"delta": {"content": "one"}, "finish_reason": "stop"}]}).to_string();
+    gatherer.take(&Record { kind: String::new(), data }, &peer, &mut VecDeque::new()).unwrap();
+    assert_eq!((gatherer.is_complete(true), gatherer.end()), (true, End::WithWords));
+}
+
+#[tokio::test]
+async fn what_is_no_word_is_told() {
+    let media = [Ok(Event::CutOff("media".into()))];
+    for said in [
+        json!({"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}),
+        json!({"content": [{"type": "image_url", "image_url": {"url": "https://a/b.png"}}]}),
+    ] {
+        assert_eq!(streamed(&(delta(said) + &finish("stop"))).await, media);
+    }
+    for (said, words) in [
+        (json!({"content": 42}), "42"),
+        (json!({"content": {"parts": [{"text": "a"}, {"text": "b"}], "role": "model"}}), "ab"),
+    ] {
+        assert_eq!(gathered(&streamed(&(delta(said) + &finish("stop"))).await), (String::new(), words.into()));
+    }
+    let used = json!({"content": [{"type": "text", "text": "So."}, {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}]});
+    let call = ToolCall { call_id: "c".into(), name: "f".into(), arguments: json!({"a": 1}) };
+    assert_eq!(streamed(&(delta(used) + &finish("tool_use"))).await, [text("So."), Ok(Event::ToolCall(call))]);
+}
+
+#[tokio::test]
+async fn the_same_words_in_two_shapes_are_told_once() {
+    let gathered_of =
+        async |part: Value| gathered(&streamed(&(delta(json!({"content": [part]})) + &finish("stop"))).await);
+    let both = json!({"type": "text", "text": "ab", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]});
+    assert_eq!(gathered_of(both).await, (String::new(), "ab".into()));
+    assert_eq!(gathered_of(json!({"thinking": "hm", "text": "hm"})).await, ("hm".into(), String::new()));
+    let summed = json!({"type": "reasoning", "summary": [{"type": "summary_text", "text": "Short."}],
+        "content": [{"type": "reasoning_text", "text": "Long."}]});
+    assert_eq!(gathered_of(summed).await, ("Long.".into(), String::new()));
+}
+
+#[tokio::test]
+async fn channels_are_thoughts_answer_and_calls() {
+    let said = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hello!";
+    for size in [1, 5, 200] {
+        let pieces: Vec<char> = said.chars().collect();
+        let stream: String =
+            pieces.chunks(size).map(|piece| delta(json!({"content": piece.iter().collect::<String>()}))).collect();
+        assert_eq!(gathered(&streamed(&(stream + &finish("stop"))).await), ("hm".into(), "Hello!".into()), "{size}");
     }
 }
