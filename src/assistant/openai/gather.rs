@@ -38,7 +38,7 @@ const REASONING_FIELDS: [&str; 5] = ["reasoning_content", "reasoning", "thinking
 
 /// Fields in which the parts of a content have their words, thoughts first.
 const WORD_FIELDS: [&str; 10] =
-    ["thinking", "reasoning", "summary", "text", "content", "refusal", "output_text", "value", "transcript", "parts"];
+    ["thinking", "reasoning", "text", "content", "refusal", "output_text", "value", "transcript", "parts", "summary"];
 
 /// Types of parts that hold no words.
 const MEDIA_PARTS: [&str; 10] = [

@@ -539,7 +539,7 @@ mod tests {
             // In the midst of a line, and in code, it is a word like others.
             ("<think>a</think>One <think> two", "a", "One <think> two"),
             ("<think>a</think>```\n<think>\n```\nTwo", "a", "```\n<think>\n```\nTwo"),
-            ("<think>a</think>    <think>\n", "a", "<think>\n"),
+            ("<think>a</think>One\n    <think>\n", "a", "One\n    <think>\n"),
             ("<think>a</think>One\n<thin", "a", "One\n<thin"),
             ("<think>a</think></thin", "a", "</thin"),
             ("<think><thin", "<thin", ""),
