@@ -25,7 +25,8 @@ export default defineConfig({
   forbidOnly: !!process.env.CI,
   // A test that passes only sometimes is wrong or shows a fault.
   retries: 0,
-  workers: 2,
+  // Most of a test is waiting.
+  workers: 3,
   fullyParallel: true,
   // Limits are for machines several times slower than this needs; scripts/total.mjs names the slowest tests, so that none grows
   // into them unseen.
