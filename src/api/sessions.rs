@@ -120,10 +120,10 @@ pub struct Success {
 pub async fn start(
     #[server(default)] user_name: Option<String>,
     #[server(default)] metadata: Option<Object>,
-    #[server(default)] messages: Vec<MessageInput>,
+    #[server(default)] messages: Option<Vec<MessageInput>>,
 ) -> Result<Started, AppError> {
     use crate::server::state::AppState;
-    expect_context::<AppState>().sessions.start(user_name, metadata, messages).await
+    expect_context::<AppState>().sessions.start(user_name, metadata, messages.unwrap_or_default()).await
 }
 
 /// Returns a session, whole or the part that is asked for: the `last` messages of the shown path, or of those that lead to the
@@ -159,12 +159,13 @@ pub async fn list(
 #[server(prefix = "/api", endpoint = "sessions/save", input = JsonBody, output = Json)]
 pub async fn save(
     session_id: SessionId,
-    #[server(default)] messages: Vec<MessageInput>,
+    #[server(default)] messages: Option<Vec<MessageInput>>,
     #[server(default)] user_name: Option<String>,
     #[server(default)] metadata: Option<Object>,
     #[server(default)] base_revision: Option<u64>,
 ) -> Result<SaveAnswer, AppError> {
     use crate::server::state::AppState;
+    let messages = messages.unwrap_or_default();
     expect_context::<AppState>().sessions.save(&session_id, messages, user_name, metadata, base_revision).await
 }
 

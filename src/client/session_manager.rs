@@ -798,7 +798,7 @@ impl SessionManager {
         let visit = self.visit();
         let turns = self.messages_of(&self.inner.with_value(|inner| inner.dirty.clone()));
         let metadata = object(json!({"type": Kind::Chat.as_str()}));
-        let started = api::sessions::start(None, Some(metadata.clone()), Vec::new()).await?.session_id;
+        let started = api::sessions::start(None, Some(metadata.clone()), None).await?.session_id;
         if self.visit() != visit {
             let is_in_hand = |turn: &Message| self.inner.with_value(|inner| inner.dirty.contains(&turn.id));
             let left: Vec<Message> =

@@ -38,9 +38,10 @@ impl Role {
 #[serde(default)]
 pub struct Modes {
     /// ⚡ CMD: run tools that change or read the machine.
+    #[serde(deserialize_with = "null_is_default")]
     pub commander: bool,
     /// 🌐 WEB: use the web.
-    #[serde(rename = "webSearch")]
+    #[serde(rename = "webSearch", deserialize_with = "null_is_default")]
     pub web_search: bool,
 }
 
@@ -155,7 +156,7 @@ pub struct MessageInput {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
     /// See [`Message::rev`].
-    #[serde(default, skip_serializing)]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing)]
     pub rev: u64,
     /// Other fields.
     #[serde(flatten)]
@@ -217,6 +218,17 @@ mod tests {
     fn files_of_models_are_named_without_their_paths() {
         assert_eq!(short_model_name("/home/x/qwen2.5.q4.gguf"), "qwen2.5.q4");
         assert_eq!(short_model_name("meta-llama/Llama-3.2"), "meta-llama/Llama-3.2");
+    }
+
+    #[test]
+    fn null_counts_as_a_field_that_is_not_there() {
+        let bare: MessageInput = serde_json::from_value(json!({"role":"user"})).unwrap();
+        for field in ["id", "content", "timestamp", "metadata", "parts", "rev"] {
+            let input: MessageInput = serde_json::from_value(json!({"role":"user",field:null})).unwrap();
+            assert_eq!(input, bare, "{field}");
+        }
+        let modes: Modes = serde_json::from_value(json!({"commander":null,"webSearch":true})).unwrap();
+        assert_eq!(modes, Modes { commander: false, web_search: true });
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub fn bring_back(manager: SessionManager, toaster: Toaster, session_id: Session
     let metadata = Object::from_iter([("hidden".to_owned(), Value::Null)]);
     let message = MessageInput { metadata, parts: None, ..MessageInput::from(message) };
     spawn_local(async move {
-        match api::sessions::save(session_id.clone(), vec![message], None, None, None).await {
+        match api::sessions::save(session_id.clone(), Some(vec![message]), None, None, None).await {
             Ok(_) => manager.changed_beside_chat(&session_id),
             Err(error) => toaster.say_not_done(error),
         }

@@ -48,6 +48,42 @@ async fn health(program: &Program) -> Value {
 }
 
 #[tokio::test]
+async fn what_python_writes_is_taken_by_every_route() {
+    let app = TestApp::new();
+    let (status, started) =
+        app.post_text("/api/sessions/start", r#"{"messages":null,"metadata":{"x":NaN,"y":[Infinity]}}"#).await;
+    assert_eq!(status, StatusCode::OK, "{started}");
+    let id = started["session_id"].as_str().unwrap();
+    let body = format!(
+        r#"{{"session_id":"{id}","messages":[{{"id":"m","role":"user","content":"cut BYTE here","rev":null,
+        "metadata":{{"score":[NaN,-Infinity,1e999,1.50]}}}}],"metadata":null,"base_revision":null,"user_name":null}}"#
+    );
+    let bytes = body.replace("BYTE", "\u{1}").into_bytes().into_iter().map(|byte| if byte == 1 { 0xFF } else { byte });
+    let bytes: Vec<u8> = bytes.collect();
+    let (status, answer) = app.post_text("/api/sessions/save", bytes.clone()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let (status, again) = app.post_text("/api/sessions/save", bytes).await;
+    assert_eq!((status, &again["revision"]), (StatusCode::OK, &answer["revision"]), "it can be repeated");
+    app.ok("/api/sessions/save", json!({"session_id":id,"messages":null})).await;
+    let loaded = app.ok("/api/sessions/load", json!({"session_id":id})).await;
+    assert_eq!(loaded["messages"][0]["content"], "cut \u{FFFD} here");
+    assert_eq!(loaded["messages"][0]["metadata"]["score"].to_string(), "[null,null,1e+999,1.50]");
+    assert_eq!(loaded["metadata"]["y"], json!([null]));
+    for (path, body) in [
+        ("/api/sessions/list", &b"{\"query\":\"cut \xFF\",\"x\":NaN}"[..]),
+        ("/api/sessions/export", b"{\"query\":\"cut \xFF\",\"x\":NaN}"),
+    ] {
+        let (status, answer) = app.post_text(path, body.to_vec()).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+    }
+    let body = format!(
+        r#"{{"session_id":"{id}","message":{{"id":"q","content":"echo","parent_id":"m"}},"modes":{{"commander":null}},"x":NaN}}"#
+    );
+    let answer = text(app.send(post_request("/api/replies/start", body)).await).await;
+    assert!(answer.contains("\"type\":\"done\""), "{answer}");
+}
+
+#[tokio::test]
 async fn half_a_character_is_taken_by_every_route() {
     let app = TestApp::new();
     let (status, started) =

@@ -110,7 +110,7 @@ impl SessionManager {
         let messages = left.into_iter().map(MessageInput::from).chain(changes.touched.values().cloned()).collect();
         let metadata = (!changes.patch.is_empty()).then(|| changes.patch.clone());
         let outcome = batches::save(messages, metadata, None, |messages, metadata, base| {
-            api::sessions::save(session_id.clone(), messages, None, metadata, base)
+            api::sessions::save(session_id.clone(), Some(messages), None, metadata, base)
         })
         .await;
         outcome.saved.iter().for_each(|id| journal::forget(Some(session_id), id));

@@ -90,7 +90,7 @@ impl SessionManager {
         let messages = self.inputs(&dirty, &changes.touched);
         let metadata = (!changes.patch.is_empty()).then(|| changes.patch.clone());
         let outcome = batches::save(messages, metadata, base, |messages, metadata, base| {
-            api::sessions::save(session_id.clone(), messages, None, metadata, base)
+            api::sessions::save(session_id.clone(), Some(messages), None, metadata, base)
         })
         .await;
         if self.visit() != visit {

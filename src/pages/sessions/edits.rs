@@ -68,7 +68,7 @@ impl Edits {
                 break;
             }
             let id = self.session_id.clone();
-            match api::sessions::save(id, Vec::new(), None, Some(patch.clone()), None).await {
+            match api::sessions::save(id, None, None, Some(patch.clone()), None).await {
                 Ok(_) => {
                     self.work.update_value(|work| {
                         merge_patch(&mut work.kept, &patch);
