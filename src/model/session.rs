@@ -1,6 +1,7 @@
 //! One conversation, its id, its counts, and the row that stands for it in a list.
 
 use super::Object;
+use super::foreign::one_line;
 use super::json::{self, MAX_DEPTH};
 use super::message::{Message, Modes, Role};
 use super::tree;
@@ -10,6 +11,24 @@ use std::str::FromStr;
 
 /// How many characters of the first user message a preview shows.
 pub const PREVIEW_CHARACTERS: usize = 140;
+
+/// The longest title that is newly taken, in characters. A list shows no more of one that a file of another program holds.
+pub const MAX_TITLE_CHARACTERS: usize = 1_000;
+
+/// The longest tag that is newly taken, in characters. A list shows no more of one.
+pub const MAX_TAG_CHARACTERS: usize = 200;
+
+/// The most tags that are newly taken. A list shows no more of them.
+pub const MAX_TAGS: usize = 200;
+
+/// The longest user name that is newly taken, in characters. A list shows no more of one.
+pub const MAX_USER_NAME_CHARACTERS: usize = 200;
+
+/// How many characters a list shows of a tool's name, and of a time that is none.
+const LISTED_CHARACTERS: usize = 100;
+
+/// How many tools a list shows of a session.
+const LISTED_TOOLS: usize = 100;
 
 /// The longest id that is read, in characters.
 pub const MAX_ID_CHARACTERS: usize = 64;
@@ -190,7 +209,7 @@ impl Session {
         stats
     }
 
-    /// The row that stands for this session in a list.
+    /// The row that stands for this session in a list. What would be endless in it is cut: rows are sent by the thousand.
     pub fn summary(&self) -> Summary {
         let shown = self.shown();
         let mut stats = Stats::default();
@@ -200,9 +219,7 @@ impl Session {
             stats.add(message);
             modes = modes.or(message.modes().unwrap_or_default());
             for tool in message.tools_used() {
-                if !tools.contains(&tool.name) {
-                    tools.push(tool.name);
-                }
+                tools.extend(tool_to_list(&tools, &tool.name));
             }
         }
         let preview = shown
@@ -218,12 +235,12 @@ impl Session {
                 .get("title")
                 .and_then(|v| v.as_str())
                 .filter(|title| !title.trim().is_empty())
-                .map(str::to_owned),
-            user_name: self.user_name.clone(),
+                .map(|title| cut(title, MAX_TITLE_CHARACTERS)),
+            user_name: cut(&self.user_name, MAX_USER_NAME_CHARACTERS),
             kind: Kind::of(&self.metadata),
-            started_at: self.started_at.clone(),
-            last_updated: self.last_updated.clone(),
-            metadata_updated: self.metadata_updated.clone(),
+            started_at: cut(&self.started_at, LISTED_CHARACTERS),
+            last_updated: cut(&self.last_updated, LISTED_CHARACTERS),
+            metadata_updated: self.metadata_updated.as_deref().map(|at| cut(at, LISTED_CHARACTERS)),
             stats,
             preview,
             tools,
@@ -232,7 +249,10 @@ impl Session {
                 .metadata
                 .get("tags")
                 .and_then(|v| v.as_array())
-                .map(|tags| tags.iter().filter_map(|t| t.as_str().map(str::to_owned)).collect())
+                .map(|tags| {
+                    let tags = tags.iter().filter_map(|tag| tag.as_str());
+                    tags.take(MAX_TAGS).map(|tag| cut(tag, MAX_TAG_CHARACTERS)).collect()
+                })
                 .unwrap_or_default(),
             pinned: flag("pinned"),
             archived: flag("archived"),
@@ -306,6 +326,21 @@ pub struct Match {
     pub snippet: String,
     /// What matched, as pairs of start and end in characters of `snippet`.
     pub ranges: Vec<(usize, usize)>,
+}
+
+/// The name of a tool as a list shows it after those of `tools`; `None` if it shows no more than these.
+pub fn tool_to_list(tools: &[String], name: &str) -> Option<String> {
+    if tools.len() >= LISTED_TOOLS {
+        return None;
+    }
+    let name = one_line(name, LISTED_CHARACTERS);
+    (!tools.contains(&name)).then_some(name)
+}
+
+/// The beginning of `text`, with `…` behind it where it is longer than `limit` characters.
+fn cut(text: &str, limit: usize) -> String {
+    let beginning = first_characters(text, limit);
+    if beginning.len() == text.len() { text.to_owned() } else { format!("{beginning}…") }
 }
 
 /// What a list shows of the first thing that the person said.

@@ -13,6 +13,9 @@ use std::ops::Range;
 /// A call whose closing parenthesis is farther away than this many bytes is no call.
 pub const MAX_PARAMS_BYTES: usize = 8 * 1024;
 
+/// A call whose name has more bytes is no call.
+pub const MAX_NAME_BYTES: usize = 100;
+
 /// How many characters of the content stand in a tool use as its context.
 pub const CONTEXT_CHARACTERS: usize = 200;
 
@@ -105,10 +108,12 @@ fn name_after(text: &str, mut at: usize) -> Option<Range<usize>> {
     if !matches!(bytes.get(at), Some(b) if b.is_ascii_alphabetic() || *b == b'_') {
         return None;
     }
-    while matches!(bytes.get(at), Some(b) if b.is_ascii_alphanumeric() || b"_.:-".contains(b)) {
+    while at - start <= MAX_NAME_BYTES
+        && matches!(bytes.get(at), Some(b) if b.is_ascii_alphanumeric() || b"_.:-".contains(b))
+    {
         at += 1;
     }
-    (bytes.get(at) == Some(&b'(')).then_some(start..at)
+    (at - start <= MAX_NAME_BYTES && bytes.get(at) == Some(&b'(')).then_some(start..at)
 }
 
 /// The byte ranges of fenced and inline code, in order, none inside another.
@@ -238,6 +243,13 @@ mod tests {
         }
         assert_eq!(calls("🛠️ f(1 🛠️ g(2)"), call("g", "2"));
         assert_eq!(calls("`x` 🛠️ f(1) `y`"), call("f", "1"));
+    }
+
+    #[test]
+    fn no_tool_has_an_endless_name() {
+        let name = "x".repeat(MAX_NAME_BYTES);
+        assert_eq!(calls(&format!("🛠️ {name}(1)")), call(&name, "1"));
+        assert_eq!(calls(&format!("🛠️ {name}x(1) 🛠️ f(2)")), call("f", "2"));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use crate::error::{AppError, ErrorCode};
 use crate::export::document::SessionDocument;
 use crate::model::message::MessageInput;
 use crate::model::query::Query;
-use crate::model::session::{Kind, SessionId};
+use crate::model::session::{
+    Kind, MAX_TAG_CHARACTERS, MAX_TAGS, MAX_TITLE_CHARACTERS, MAX_USER_NAME_CHARACTERS, SessionId, first_characters,
+};
 use crate::model::{Object, time};
 use crate::store::{Health, IndexState, ListRequest, NewSession, PartRequest, Save, SessionPart, SessionStore, Sort};
 use chrono::Utc;
@@ -21,9 +23,6 @@ pub const DEFAULT_LIST_LIMIT: u64 = 100;
 
 /// The name of a person who gives none.
 pub const DEFAULT_USER_NAME: &str = "User";
-
-/// The longest user name that is taken, in characters.
-const MAX_USER_NAME_CHARACTERS: usize = 200;
 
 /// The most of a search text that is taken, in characters.
 const MAX_QUERY_CHARACTERS: usize = 1_000;
@@ -266,8 +265,29 @@ fn check_metadata(metadata: &Object) -> Result<(), AppError> {
                 format!("The field `metadata.{field}` must be {what}."),
             ));
         }
+        if let Some(limit) = limit_passed_by(field, value) {
+            return Err(AppError::invalid(format!("The field `metadata.{field}` must have {limit}.")));
+        }
     }
     Ok(())
+}
+
+/// What a field of the metadata that stands in lists must keep to and does not.
+fn limit_passed_by(field: &str, value: &Value) -> Option<String> {
+    let is_longer = |text: &str, most: usize| first_characters(text, most).len() < text.len();
+    match (field, value) {
+        ("title", Value::String(title)) if is_longer(title, MAX_TITLE_CHARACTERS) => {
+            Some(format!("at most {MAX_TITLE_CHARACTERS} characters"))
+        }
+        ("tags", Value::Array(tags)) if tags.len() > MAX_TAGS => Some(format!("at most {MAX_TAGS} tags")),
+        ("tags", Value::Array(tags)) => {
+            let mut texts = tags.iter().filter_map(Value::as_str);
+            texts
+                .any(|tag| is_longer(tag, MAX_TAG_CHARACTERS))
+                .then(|| format!("tags of at most {MAX_TAG_CHARACTERS} characters"))
+        }
+        _ => None,
+    }
 }
 
 fn checked_utc_offset(minutes: Option<i32>) -> Result<i32, AppError> {

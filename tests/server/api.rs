@@ -465,6 +465,27 @@ async fn bad_input_gets_a_clear_error() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
         assert!(answer["error"]["message"].as_str().unwrap().contains(names), "{names}: {answer}");
     }
+    for (metadata, names) in [
+        (json!({"title":"é".repeat(1_001)}), "metadata.title` must have at most 1000"),
+        (json!({"tags":["é".repeat(201)]}), "metadata.tags` must have tags of at most 200"),
+        (json!({"tags":vec!["x"; 201]}), "metadata.tags` must have at most 200"),
+    ] {
+        for (path, body) in
+            [("save", json!({"session_id":id,"metadata":metadata})), ("start", json!({"metadata":metadata}))]
+        {
+            let (status, answer) = app.post(&format!("/api/sessions/{path}"), body).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+            assert!(answer["error"]["message"].as_str().unwrap().contains(names), "{names}: {answer}");
+        }
+    }
+    let longest = json!({"title":"é".repeat(1_000),"tags":vec!["é".repeat(200); 200]});
+    app.ok("/api/sessions/save", json!({"session_id":id,"metadata":longest})).await;
+    let listed = app.ok("/api/sessions/list", json!({})).await;
+    assert_eq!(
+        (&listed["sessions"][0]["title"], &listed["sessions"][0]["tags"]),
+        (&longest["title"], &longest["tags"]),
+        "what is taken is listed whole"
+    );
     let loaded = app.ok("/api/sessions/load", json!({"session_id":id})).await;
     assert_eq!(loaded["messages"], json!([]));
 }

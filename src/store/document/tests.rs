@@ -356,6 +356,34 @@ fn summaries_are_right_on_another_branch_and_below_a_reply_that_is_still_to_come
 }
 
 #[test]
+fn nothing_in_a_summary_is_endless_and_the_file_keeps_all_of_it() {
+    let disk = disk();
+    let long = |name: &str| format!("{name}{}", "\u{e9}".repeat(100_000));
+    let mut session = empty();
+    (session.user_name, session.started_at) = (long("user"), long("started"));
+    session.last_updated = long("updated");
+    session.metadata.insert("title".to_owned(), json!(long("title")));
+    let tags: Vec<String> = (0..10_000).map(|number| format!("tag {number}")).collect();
+    session.metadata.insert("tags".to_owned(), json!([vec![long("tag")], tags].concat()));
+    let mut document = Document::create(&disk, &path(), session).unwrap();
+    let marks: String = (0..10_000).map(|number| format!("🛠️ tool_{number}() ")).collect();
+    for (id, tool) in [("a", long("tool")), ("b", long("tool")), ("c", "short\nname".to_owned())] {
+        let parts = json!([{"type":"tool","name":tool,"params":""},{"type":"text","text":marks}]);
+        let message = json!([{"id":id,"role":"assistant","content":marks,"parts":parts}]);
+        save(&mut document, &disk, message, json!({})).unwrap();
+        for document in [&document, &open(&disk)] {
+            let summary = document.summary();
+            assert!(serde_json::to_string(summary).unwrap().len() < 20_000);
+            assert_eq!(*summary, document.session().summary());
+            assert!(summary.title.as_ref().unwrap().starts_with("title\u{e9}") && summary.tags[1] == "tag 0");
+            assert!(summary.tools[0].ends_with("\u{e9}…") && summary.tools[1] == "tool_0", "{:?}", summary.tools);
+        }
+    }
+    assert_eq!(document.session().metadata["title"], json!(long("title")));
+    assert!(text(&disk).contains(&long("tool")) && text(&disk).contains("tag 9999"));
+}
+
+#[test]
 fn metadata_changes_replace_the_file_and_raise_the_revision() {
     let disk = disk();
     let mut document = Document::create(&disk, &path(), empty()).unwrap();

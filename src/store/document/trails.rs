@@ -1,7 +1,7 @@
 //! What a session would show if it ended at each of its messages, so that no save works out a summary from all of them.
 
 use crate::model::message::{Message, Modes, Role};
-use crate::model::session::{Stats, Summary, preview_of};
+use crate::model::session::{Stats, Summary, preview_of, tool_to_list};
 use crate::store::merge::Indexed;
 use std::sync::Arc;
 
@@ -34,8 +34,8 @@ impl Trails {
                 trail.first_said.get_or_insert(position);
             }
             for tool in message.tools_used() {
-                if !trail.tools.contains(&tool.name) {
-                    Arc::make_mut(&mut trail.tools).push(tool.name);
+                if let Some(name) = tool_to_list(&trail.tools, &tool.name) {
+                    Arc::make_mut(&mut trail.tools).push(name);
                 }
             }
         }
