@@ -26,6 +26,9 @@ const SNIPPET_LEAD: usize = 16;
 /// The user name that everybody has who gives none. It is not searched for: every session would be a hit for "user".
 const NOBODY: &str = "User";
 
+/// Stands between words in older Ethiopic texts, for which a space is typed.
+const ETHIOPIC_SPACE: char = '\u{1361}';
+
 /// What is searched of a message: its content, and of structured tool calls the name, the parameters and the result.
 pub fn of_message(message: &Message) -> Cow<'_, str> {
     let tools = message.parts.iter().flatten().filter_map(|part| match part {
@@ -147,7 +150,7 @@ fn fold_each(text: &str, each: &mut impl FnMut(Piece<'_>, usize), goes_on: &mut 
         let begin = at;
         at += c.len_utf8();
         let next = characters.clone().next();
-        if c.is_whitespace() || c.is_control() {
+        if c.is_whitespace() || c.is_control() || c == ETHIOPIC_SPACE {
             space = space.or(is_begun.then_some(begin));
             continue;
         }
@@ -243,10 +246,12 @@ fn is_ignored(c: char) -> bool {
         || matches!(c, '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// Accents and points that do not count: Latin, Greek and Cyrillic ones, Hebrew points, Arabic vowels and lengthening, and those that
-/// enclose.
+/// Accents and points that do not count: Latin, Greek and Cyrillic ones, Armenian marks of stress, exclamation and question, which
+/// stand within words, Hebrew points, Arabic vowels and lengthening, and those that enclose. Between the Hebrew points Unicode has
+/// signs that stand by themselves.
 fn is_accent(c: char) -> bool {
-    matches!(c, '\u{300}'..='\u{36F}' | '\u{591}'..='\u{5C7}' | '\u{640}' | '\u{64B}'..='\u{65F}' | '\u{670}')
+    matches!(c, '\u{300}'..='\u{36F}' | '\u{55B}' | '\u{55C}' | '\u{55E}' | '\u{640}' | '\u{64B}'..='\u{65F}' | '\u{670}')
+        || matches!(c, '\u{591}'..='\u{5BD}' | '\u{5BF}' | '\u{5C1}' | '\u{5C2}' | '\u{5C4}' | '\u{5C5}' | '\u{5C7}')
         || matches!(c, '\u{1AB0}'..='\u{1AFF}' | '\u{1DC0}'..='\u{1DFF}' | '\u{20D0}'..='\u{20FF}' | '\u{FE20}'..='\u{FE2F}')
 }
 
@@ -264,6 +269,16 @@ fn korean_letter(c: char) -> Option<char> {
     u32::from(c).checked_add_signed(first).and_then(char::from_u32)
 }
 
+/// What is typed for signs that would be taken apart into something else: acute accents and a Greek breathing that stand for an
+/// apostrophe, and the sign for inches.
+fn typed_for(c: char) -> Option<char> {
+    match c {
+        '\u{B4}' | '\u{1FFD}' | '\u{1FBD}' => Some('\''),
+        '\u{2033}' => Some('"'),
+        _ => None,
+    }
+}
+
 /// Folds a character with the marks that follow it.
 fn fold_cluster(cluster: &str, emit: &mut impl FnMut(char)) {
     let mut parts = String::new();
@@ -274,12 +289,12 @@ fn fold_cluster(cluster: &str, emit: &mut impl FnMut(char)) {
         if position > 0 && is_on_sign && parts.is_empty() {
             return;
         }
-        if let Some(letter) = korean_letter(c) {
-            parts.push(letter);
+        if let Some(whole) = korean_letter(c).or_else(|| typed_for(c)) {
+            parts.push(whole);
             continue;
         }
         for lower in c.to_lowercase() {
-            // A mark that stands by itself is written as a space with the mark (´, ゛).
+            // A mark that stands by itself is written as a space with the mark (¨, ゛).
             let mut follows_space = false;
             decompose_compatible(lower, |part| {
                 follows_space = part.is_whitespace() || follows_space && canonical_combining_class(part) != 0;
@@ -300,10 +315,12 @@ fn fold_cluster(cluster: &str, emit: &mut impl FnMut(char)) {
             'đ' | 'ð' => emit('d'),
             'ı' => emit('i'),
             'ς' => emit('σ'),
-            // What is typed on keyboards that do not have these.
-            '\u{2018}'..='\u{201B}' | '\u{2BB}' | '\u{2BC}' => emit('\''),
-            '\u{201C}'..='\u{201F}' => emit('"'),
-            '\u{2010}'..='\u{2013}' | '\u{2212}' => emit('-'),
+            // What is typed on keyboards that do not have these: typographic signs, letters and primes that stand for apostrophes,
+            // and those of Armenian, Hebrew, Mongolian and Japanese.
+            '\u{2018}'..='\u{201B}' | '\u{2032}' | '\u{2B9}' | '\u{2BB}'..='\u{2BF}' => emit('\''),
+            '\u{55A}' | '\u{5F3}' | '\u{A78C}' => emit('\''),
+            '\u{201C}'..='\u{201F}' | '\u{2BA}' | '\u{5F4}' | '\u{301D}'..='\u{301F}' => emit('"'),
+            '\u{2010}'..='\u{2013}' | '\u{2212}' | '\u{58A}' | '\u{5BE}' | '\u{1806}' => emit('-'),
             '\u{2044}' => emit('/'),
             c => emit(c),
         }
@@ -336,6 +353,8 @@ fn class(c: char) -> Class {
         }
         '\u{AC00}'..='\u{D7FF}' | '\u{F900}'..='\u{FAFF}' | '\u{20000}'..='\u{3FFFF}' => Class::Sign,
         c if c.is_alphanumeric() => Class::Letter,
+        // Indian scripts have marks among their letters: those that end sentences or shorten words.
+        '\u{964}' | '\u{965}' | '\u{970}' | '\u{DF4}' => Class::Mark,
         // Vowel signs of Indian scripts are part of the word.
         c if canonical_combining_class(c) != 0 || matches!(c, '\u{900}'..='\u{DFF}') => Class::Letter,
         _ => Class::Mark,
@@ -694,7 +713,7 @@ mod tests {
             ("soft\u{AD}hyphen", "softhyphen"),
             ("सिक्का", "सिक्का"),
             ("x\u{301}", "x"),
-            ("a´b か゛", "ab か"),
+            ("a´b か゛", "a'b か"),
             ("\u{FDFA}", "صلىاللهعليهوسلم"),
             ("ㅋㅋ ﾡￂￜ", "ㅋㅋ ㄱㅏㅣ"),
         ] {
@@ -728,6 +747,45 @@ mod tests {
         {
             assert_ne!(fold(one), fold(other), "{one:?}");
         }
+    }
+
+    #[test]
+    fn signs_of_other_scripts_are_found_by_what_is_typed_for_them() {
+        for (text, folded) in [
+            // Hebrew: what stands between words or in their place is no point of a letter.
+            ("בֵּית\u{5BE}סֵפֶר", "בית-ספר"),
+            ("אמר\u{5C0} דבר\u{5C3}סוף\u{5C6}", "אמר\u{5C0} דבר\u{5C3}סוף\u{5C6}"),
+            ("צה\u{5F4}ל ג\u{5F3}ירפה", "צה\"ל ג'ירפה"),
+            // Armenian: a hyphen, an apostrophe, and the marks of emphasis, exclamation and question, which stand within words.
+            ("Հայ\u{58A}ֆրանս դ\u{55A}Արտ", "հայ-ֆրանս դ'արտ"),
+            ("Ինչո\u{55E}ւ պահի\u{55B}ր կեցցե\u{55C}", "ինչու պահիր կեցցե"),
+            ("5\u{2032} 6\u{2033} d\u{B4}or d\u{1FFD}or", "5' 6\" d'or d'or"),
+            (
+                "\u{2BB}okina \u{2BC}n ob\u{2BA}ekt mat\u{2B9} \u{2BF}ayn tlapal\u{A78C} ἀλλ\u{1FBD} α\u{374}",
+                "'okina 'n ob\"ekt mat' 'ayn tlapal' αλλ' α'",
+            ),
+            ("\u{301D}はい\u{301F} ＂ａ＇ｂ－ｃ，ｄ？＂", "\"はい\" \"a'b-c,d?\""),
+            ("ሰላም\u{1361}ዓለም ᠮ\u{1806}ᠠ", "ሰላም ዓለም ᠮ-ᠠ"),
+        ] {
+            assert_eq!(fold(text), folded, "{text:?}");
+        }
+        for (text, term) in [
+            ("בית\u{5BE}ספר", "בית-ספר"),
+            ("בית\u{5BE}ספר", "\"ספר\""),
+            ("בית\u{5BE}ספר", "\"בית\""),
+            ("בית-ספר", "בית\u{5BE}ספר"),
+            ("דבר\u{5C3}סוף", "\"סוף\""),
+            ("צה\u{5F4}ל", "צה\"ל"),
+            ("مرحبا\u{60C}كيف حالك\u{61F}", "\"كيف حالك\""),
+            ("أولا\u{61B}ثانيا", "\"ثانيا\""),
+            ("ሰላም\u{1361}ዓለም", "\"ሰላም ዓለም\""),
+            ("བོད\u{F0B}སྐད", "\"སྐད\""),
+            ("नमस्ते\u{964}", "\"नमस्ते\""),
+            ("राम\u{965}सीता", "\"सीता\""),
+        ] {
+            assert!(finds(text, term), "{term} in {text}");
+        }
+        assert!(!finds("שלום", "של-ום") && !finds("बच्चा", "\"बच\""));
     }
 
     #[test]
