@@ -20,6 +20,10 @@ const MENDED: &str = "it holds numbers or words that JSON does not have, or list
 
 /// What is the matter with a file of which something becomes text.
 const TOO_DEEP: &str = "it holds objects or lists that are nested too deep";
+
+/// What is the matter with a file of which something is passed over, because another value stands under the same name.
+const TWICE: &str = "a field stands there twice, and only the last one counts";
+
 /// The field of the first line for [`Session::metadata_updated`].
 const METADATA_UPDATED: &str = "metadata_updated";
 
@@ -159,7 +163,10 @@ pub fn read(bytes: &[u8], id: &SessionId, written_at: DateTime<Utc>) -> Result<R
         None => text,
     };
     match serde_json::from_str::<Value>(&text) {
-        Ok(Value::Object(document)) => read_foreign(document, damage, id, written_at),
+        Ok(Value::Object(document)) => {
+            let damage = damage.or_else(|| json_text::has_key_twice(&text).then(|| TWICE.to_owned()));
+            read_foreign(document, damage, id, written_at)
+        }
         Ok(_) => Err("it holds JSON, but no session".to_owned()),
         Err(error) => read_mended(&text, damage.clone(), id, written_at)
             .or_else(|| recover(&text, damage, id, written_at))
@@ -198,6 +205,9 @@ fn read_own(bytes: &[u8], id: &SessionId) -> Option<Reading> {
             }
             messages.push(message);
         }
+    }
+    if json_text::has_key_twice(text) {
+        return None;
     }
     session.revision = messages.iter().map(|message| message.rev).fold(tail.revision, u64::max);
     (session.last_updated, session.messages) = (tail.last_updated, messages);
@@ -374,6 +384,10 @@ fn recover(text: &str, damage: Option<String>, id: &SessionId, written_at: DateT
         })
     };
     let messages: Vec<Option<MessageLine>> = lines[1..].iter().map(|line| message_line(line)).collect();
+    if head.is_some() && json_text::has_key_twice(lines[0]) || messages.iter().flatten().any(|line| line.has_key_twice)
+    {
+        gatherer.damaged(TWICE);
+    }
     let last_good = messages.iter().rposition(Option::is_some);
     if head.is_none() && last_good.is_none() {
         return None;
@@ -431,6 +445,8 @@ struct MessageLine {
     message: Value,
     /// Whether nothing else stands on it.
     is_whole: bool,
+    /// See [`json_text::has_key_twice`].
+    has_key_twice: bool,
 }
 
 impl MessageLine {
@@ -440,8 +456,13 @@ impl MessageLine {
         let mut values = serde_json::Deserializer::from_str(line).into_iter::<Value>();
         let message = values.next()?.ok()?;
         let is_message = message.get("role").is_some_and(Value::is_string) && message.get("content").is_some();
-        let rest = line[values.byte_offset()..].trim();
-        is_message.then_some(Self { message, is_whole: rest.is_empty() || rest == "," })
+        let (read, rest) = line.split_at(values.byte_offset());
+        let rest = rest.trim();
+        is_message.then(|| Self {
+            message,
+            is_whole: rest.is_empty() || rest == ",",
+            has_key_twice: json_text::has_key_twice(read),
+        })
     }
 }
 

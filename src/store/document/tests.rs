@@ -499,6 +499,36 @@ fn words_that_are_no_json_cost_no_message_and_are_replaced_after_a_copy() {
 }
 
 #[test]
+fn a_file_in_which_a_field_stands_twice_is_copied_before_it_is_written_anew() {
+    for (once, twice, kept) in [
+        (r#""content":"words of a""#, r#""content":"first","content":"second""#, "second"),
+        (r#"{"x":"here"}"#, r#"{"x":"first","x":"second"}"#, "second"),
+        (r#"{"x":"here"}"#, r#"{"y":[{"\u0061":"first","b":{},"a":"second"}]}"#, "second"),
+        (r#"{"type":"chat"}"#, r#"{"type":"voice","x":{"x":1},"type":"chat"}"#, "chat"),
+        (r#""user_name":"#, r#""user_name":"first","user_name":"#, "User"),
+    ] {
+        let bytes = with_metadata("\"here\"").replace(once, twice);
+        assert!(bytes.contains(twice), "{bytes}");
+        // As a file of ours, as one that another program arranged in its own way, and torn by a crash.
+        let (arranged, torn) = (bytes.replace("\":", "\" : "), bytes[..bytes.len() - 20].to_owned());
+        for bytes in [bytes, arranged, torn] {
+            let disk = put(&bytes);
+            let mut document = open(&disk);
+            let complaint = document.complaint().unwrap_or_default().to_owned();
+            assert!(complaint.contains("a field stands there twice"), "{complaint}: {bytes}");
+            say(&mut document, &disk, "new").unwrap();
+            assert_eq!(copies(&disk), 1, "{bytes}");
+            let written = open(&disk);
+            assert_eq!((written.session(), written.complaint()), (document.session(), None));
+            assert!(text(&disk).contains(kept) && !text(&disk).contains("first"));
+        }
+    }
+    let words = r#"{\"a\":1,\"a\":2}"#;
+    let bytes = with_metadata(&format!("[{{\"a\":\"{words}\"}},{{\"a\":{{\"a\":1}}}}]"));
+    assert_eq!(open(&put(bytes)).complaint(), None, "in words, side by side and inside each other it is no harm");
+}
+
+#[test]
 fn numbers_of_any_size_stay_as_they_are_without_a_copy() {
     for number in ["1e+999", "99999999999999999999", "-0.0", "0.1000", "1e-5", "[1.0,1.00]"] {
         let bytes = with_metadata(number);
