@@ -598,16 +598,13 @@ impl Document {
         } else if batch.len == self.known().len() {
             self.settle(disk)
         } else {
-            self.append(disk, batch.len)
+            self.append(disk, batch.len, batch.waiting.len() > 1)
         };
         if written.is_err() {
             self.take_back(&batch);
         }
         let failure = match written {
             Ok(()) => None,
-            Err(NotWritten::Failed(StoreError::TooLarge(_))) if batch.waiting.len() > 1 => {
-                return Err(NotWritten::TooLargeTogether);
-            }
             Err(NotWritten::Failed(error)) => Some(error),
             Err(other) => return Err(other),
         };
@@ -663,8 +660,9 @@ impl Document {
         Ok(())
     }
 
-    /// Overwrites the tail by the messages from position `start` on and a new tail. What stands before is not touched.
-    fn append(&mut self, disk: &dyn Disk, start: usize) -> Result<(), NotWritten> {
+    /// Overwrites the tail by the messages from position `start` on and a new tail. What stands before is not touched. `is_joint` says
+    /// that they are of several saves, of which none is refused for the size of all.
+    fn append(&mut self, disk: &dyn Disk, start: usize, is_joint: bool) -> Result<(), NotWritten> {
         let Form::Own { tail_start, tail } = &self.form else { return Err(NotWritten::Changed) };
         let (tail_start, old_tail) = (*tail_start, tail.clone());
         let mut summary = self.summary.clone();
@@ -685,6 +683,9 @@ impl Document {
         let new_tail_start = tail_start + lines.len() as u64;
         let bytes = [lines.as_bytes(), tail.as_bytes()].concat();
         let end = tail_start + bytes.len() as u64;
+        if is_joint && end > disk.largest_file() {
+            return Err(NotWritten::TooLargeTogether);
+        }
         check_size(disk, &self.path, end)?;
         let old_size = self.stamp.size;
         let written = file

@@ -659,6 +659,50 @@ fn a_save_that_would_make_the_file_too_large_is_refused_and_leaves_no_trace() {
     assert!(matches!(Document::create(&disk, &elsewhere, large), Err(StoreError::TooLarge(_))));
 }
 
+/// What the log says while this is done.
+fn logged(work: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(log, work);
+    let written = sink.0.lock().unwrap().clone();
+    String::from_utf8(written).unwrap()
+}
+
+#[test]
+fn the_log_tells_of_no_refusal_that_is_none() {
+    let disk = disk();
+    let mut document = Document::create(&disk, &path(), empty()).unwrap();
+    let message = |id: &str, size: usize| json!([{"id":id,"role":"user","content":"x".repeat(size)}]);
+    disk.limit_files(text(&disk).len() as u64 + 2_000);
+    let log = logged(|| {
+        let changes = vec![
+            change(message("a", 500), json!({})),
+            change(message("b", 5_000), json!({})),
+            change(message("c", 500), json!({})),
+        ];
+        let results = commit(&mut document, &disk, changes);
+        assert!(results[0].is_ok() && results[1].is_err() && results[2].is_ok(), "{results:?}");
+    });
+    assert_eq!(log.matches("a save is refused").count(), 1, "{log}");
+    let log = logged(|| {
+        let title = json!({"title":"x".repeat(5_000)});
+        assert!(save(&mut document, &disk, json!([]), title).is_err());
+    });
+    assert_eq!(log.matches("a save is refused").count(), 1, "{log}");
+}
+
 #[test]
 fn what_is_no_session_is_left_alone() {
     for bytes in [&b""[..], b"\0\0\0", b"[]", b"{}", b"{\"messages\":3}", b"<html>", b"{\n\"messages\": [\n{\"role\":"]
