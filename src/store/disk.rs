@@ -106,6 +106,8 @@ pub const LARGEST_FILE: u64 = 4 * 1024 * 1024 * 1024;
 pub struct RealDisk {
     root: PathBuf,
     largest_file: u64,
+    /// Whether an option says so.
+    is_limited_by_option: bool,
     /// Whether reading is to end.
     interrupted: Arc<AtomicBool>,
 }
@@ -119,12 +121,13 @@ impl RealDisk {
 
     /// The file system below `root` with files of so many bytes at most; `root` itself may be a link.
     pub fn with_largest_file(root: &Path, largest_file: u64) -> Self {
-        Self { root: root.to_owned(), largest_file, interrupted: Arc::default() }
+        Self { root: root.to_owned(), largest_file, is_limited_by_option: true, interrupted: Arc::default() }
     }
 
-    /// The same disk with the limit that holds for files which no option limits.
+    /// The same disk with the limit that holds for files which no option limits. It is not less than what an option allows others.
     pub fn without_option(&self) -> Self {
-        Self { largest_file: LARGEST_FILE, ..self.clone() }
+        let largest_file = self.largest_file.max(LARGEST_FILE);
+        Self { largest_file, is_limited_by_option: false, ..self.clone() }
     }
 
     /// The same disk for somebody whose reading can be ended for himself.
@@ -169,7 +172,8 @@ impl RealDisk {
 
     fn too_large(&self) -> io::Error {
         let limit = self.largest_file / (1024 * 1024);
-        let why = format!("it is larger than {limit} MiB, which is as much as is read (--max-session-file-mib)");
+        let option = if self.is_limited_by_option { " (--max-session-file-mib)" } else { "" };
+        let why = format!("it is larger than {limit} MiB, which is as much as is read{option}");
         io::Error::new(io::ErrorKind::FileTooLarge, why)
     }
 

@@ -259,7 +259,7 @@ impl<'a> Doctor<'a> {
     }
 
     fn has_head(&self, path: &Path) -> bool {
-        let Ok((bytes, _)) = self.disk.read(path) else { return false };
+        let Ok((bytes, _)) = self.disk.without_option().read(path) else { return false };
         let head = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         serde_json::from_slice::<ReplyHead>(head).is_ok()
     }
@@ -337,4 +337,25 @@ fn wait(index: &Index, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreEr
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_that_is_larger_than_a_session_may_be_has_its_first_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        std::fs::create_dir(layout.area(Area::Sessions)).unwrap();
+        std::fs::create_dir(layout.replies()).unwrap();
+        let message = r#"{"id":"m","parent_id":null,"role":"assistant","content":"","timestamp":""}"#;
+        let head = format!(r#"{{"reply_id":"r","session_id":"s","message":{message}}}"#);
+        std::fs::write(layout.reply("r").unwrap(), format!("{head}\n{}", "x".repeat(2 * 1024 * 1024))).unwrap();
+        let mut found = Vec::new();
+        let mut report = |finding: Finding| found.push((finding.file, finding.state));
+        let options = StoreOptions { largest_file: 1024 * 1024 };
+        Doctor::new(folder.path(), options, false, &mut report).unwrap().run().unwrap();
+        assert_eq!(found[0], (PathBuf::from("replies/r.ndjson"), FindingState::Noted), "{found:?}");
+    }
 }

@@ -127,3 +127,48 @@ impl Replies {
 fn unwritable(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Unwritable(format!("{}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::message::{Message, Role};
+    use crate::store::disk::LARGEST_FILE;
+    use serde_json::json;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn a_journal_is_read_back_whatever_the_limit_of_sessions_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        std::fs::create_dir(layout.replies()).unwrap();
+        let message = json!({"id":"m","parent_id":null,"role":"assistant","content":"","timestamp":""});
+        let message: Message = serde_json::from_value(message).unwrap();
+        assert_eq!(message.role, Role::Assistant);
+        let head = ReplyHead { reply_id: "r".to_owned(), session_id: "s".parse().unwrap(), message };
+        let replies = Replies::new(&layout, &RealDisk::with_largest_file(folder.path(), MIB));
+        replies.begin(&head).unwrap();
+        let text = "x".repeat(2 * MIB as usize);
+        let event = ReplyEvent::Delta { seq: 1, text };
+        replies.extend("r", &format!("{}\n", serde_json::to_string(&event).unwrap())).unwrap();
+        assert_eq!(replies.unfinished().unwrap(), [(head, vec![event])]);
+        // Who lets sessions be larger than usual has longer journals, too.
+        let replies = Replies::new(&layout, &RealDisk::with_largest_file(folder.path(), 2 * LARGEST_FILE));
+        assert_eq!(replies.disk.largest_file(), 2 * LARGEST_FILE);
+    }
+
+    #[test]
+    fn of_a_journal_that_is_too_large_no_option_is_named_which_does_not_limit_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        std::fs::create_dir(layout.replies()).unwrap();
+        let disk = RealDisk::with_largest_file(folder.path(), MIB);
+        let path = layout.reply("r").unwrap();
+        std::fs::File::create(&path).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+        assert!(
+            disk.read(&path).unwrap_err().to_string().contains("1 MiB, which is as much as is read (--max-session")
+        );
+        let error = Replies::new(&layout, &disk).disk.read(&path).unwrap_err().to_string();
+        assert!(error.contains("4096 MiB") && !error.contains("--"), "{error}");
+    }
+}
