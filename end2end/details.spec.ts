@@ -1,6 +1,6 @@
 // A session beside the list: its name in the window's title, its length, the way between row and text, and what stays in view.
 
-import type { Page } from "@playwright/test";
+import type { Locator, Page } from "@playwright/test";
 import type { Verbatim } from "./support/verbatim.ts";
 import { FAILED_REQUEST, expect, gotoHydrated, test } from "./support/test.ts";
 
@@ -180,3 +180,35 @@ for (const width of [360, 1280]) {
     await check(".browser__match mark", ".browser__match");
   });
 }
+
+test("the keys of an input method are its own while a word is composed", async ({ page, verbatim }) => {
+  const id = await keep(verbatim, "Old", "words");
+  await gotoHydrated(page, `${verbatim.address}/sessions/${id}`);
+  const compose = (field: Locator, key: string) =>
+    field.evaluate((field, key) => {
+      // The second is what Safari says of the key that ends a composition. What the page has no use for is not prevented.
+      return [{ isComposing: true }, { keyCode: 229 }].map((init) =>
+        field.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...init })),
+      );
+    }, key);
+  await page.getByRole("button", { name: "Rename" }).click();
+  const title = page.getByRole("textbox", { name: "Title" });
+  await title.fill("にほん");
+  expect(await compose(title, "Enter")).toEqual([true, true]);
+  expect(await compose(title, "Escape")).toEqual([true, true]);
+  await expect(title).toHaveValue("にほん");
+  await page.keyboard.press("Enter");
+  await expect(page).toHaveTitle("にほん · Verbatim");
+
+  const tag = page.getByRole("textbox", { name: "Add a tag" });
+  await tag.fill("ごはん");
+  expect(await compose(tag, "Enter")).toEqual([true, true]);
+  await expect(tag).toHaveValue("ごはん");
+  await tag.press("Enter");
+  await expect(page.getByRole("list", { name: "Tags" })).toContainText("ごはん");
+
+  const search = page.getByRole("searchbox", { name: "Search sessions" });
+  await search.focus();
+  expect(await compose(search, "ArrowDown")).toEqual([true, true]);
+  await expect(search).toBeFocused();
+});

@@ -585,6 +585,12 @@ pub fn is_typing(event: &ev::KeyboardEvent) -> bool {
         .is_some_and(|element| matches!(element.tag_name().as_str(), "INPUT" | "TEXTAREA" | "SELECT"))
 }
 
+/// Whether a word is being composed (Japanese, Chinese, …), so that the key belongs to the input method. Safari says so of the Enter
+/// that ends it only with the key code 229.
+pub fn is_composing(event: &ev::KeyboardEvent) -> bool {
+    event.is_composing() || event.key_code() == 229
+}
+
 /// Whether something is open above the page that has its own use for Escape: a dialog, a menu.
 pub fn is_something_open() -> bool {
     let found = |selector: &str| document().query_selector(selector).is_ok_and(|found| found.is_some());

@@ -213,6 +213,11 @@ pub fn is_typing(_event: &web_sys::KeyboardEvent) -> bool {
     false
 }
 
+/// Whether a word is being composed: nobody types here.
+pub fn is_composing(_event: &web_sys::KeyboardEvent) -> bool {
+    false
+}
+
 /// Whether something is open above the page: nothing here.
 pub fn is_something_open() -> bool {
     false

@@ -1,6 +1,7 @@
 //! Where one types.
 
 use super::icon::{Glyph, Icon};
+use crate::browser;
 use crate::model::message::Modes;
 use leptos::ev::KeyboardEvent;
 use leptos::html;
@@ -41,10 +42,7 @@ pub fn Composer(
         on_send.run(text);
     };
     let key = move |event: KeyboardEvent| {
-        // While a word is being composed (Japanese, Chinese, …) Enter belongs to the input method; some browsers say so only
-        // with the key code 229.
-        let is_composing = event.is_composing() || event.key_code() == 229;
-        if event.key() == "Enter" && !event.shift_key() && !is_composing {
+        if event.key() == "Enter" && !event.shift_key() && !browser::is_composing(&event) {
             event.prevent_default();
             send();
         }

@@ -238,8 +238,7 @@ pub fn SessionBrowser(
         }
     };
     let keys = move |event: leptos::ev::KeyboardEvent| {
-        // 229: what Safari says of the Enter that ends a composition.
-        if event.is_composing() || event.key_code() == 229 || event.alt_key() || event.ctrl_key() || event.meta_key() {
+        if browser::is_composing(&event) || event.alt_key() || event.ctrl_key() || event.meta_key() {
             return;
         }
         match event.key().as_str() {

@@ -494,12 +494,11 @@ fn recent_sessions(manager: SessionManager, is_open: RwSignal<bool>) -> (RwSigna
 fn stop_with_escape(manager: SessionManager) {
     Effect::new(move |_| {
         let handle = window_event_listener(leptos::ev::keydown, move |event| {
-            let is_composing = event.is_composing() || event.key_code() == 229;
             let is_plain =
                 !(event.ctrl_key() || event.meta_key() || event.alt_key() || event.shift_key() || event.repeat());
             if event.key() == "Escape"
                 && is_plain
-                && !is_composing
+                && !browser::is_composing(&event)
                 && !event.default_prevented()
                 && manager.live.read_untracked().as_ref().is_some_and(|live| !live.stopping)
                 && !browser::is_something_open()

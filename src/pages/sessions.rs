@@ -250,7 +250,9 @@ pub fn SessionsPage() -> impl IntoView {
     let is_to_text = StoredValue::new(false);
     let shared = Shared { filter, selected, is_trash, asked, on_restore, is_to_text };
     let arrows = move |event: leptos::ev::KeyboardEvent| {
-        if event.ctrl_key() || event.meta_key() || event.alt_key() || event.shift_key() {
+        // While a word is composed in the search field, they choose among what the input method offers.
+        if browser::is_composing(&event) || event.ctrl_key() || event.meta_key() || event.alt_key() || event.shift_key()
+        {
             return;
         }
         let delta = match event.key().as_str() {

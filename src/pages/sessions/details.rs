@@ -497,7 +497,7 @@ fn Heading(
     };
     let key = move |event: leptos::ev::KeyboardEvent| {
         let key = event.key();
-        if event.is_composing() || !matches!(key.as_str(), "Enter" | "Escape") {
+        if browser::is_composing(&event) || !matches!(key.as_str(), "Enter" | "Escape") {
             return;
         }
         event.prevent_default();
@@ -602,7 +602,7 @@ fn Tags(tags: Memo<Vec<String>>, on_tags: Callback<Vec<String>>) -> impl IntoVie
                     }
                 }
                 on:keydown=move |event| {
-                    if event.key() == "Enter" && !event.is_composing() {
+                    if event.key() == "Enter" && !browser::is_composing(&event) {
                         event.prevent_default();
                         add();
                     }
