@@ -474,9 +474,9 @@ async fn pages_of_the_best_go_on_where_they_ended_whatever_comes_and_goes() {
 async fn what_is_nothing_when_folded_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::open(folder.path()).unwrap();
-    for text in ["´", "word ´", "tag:´"] {
+    for text in ["¨", "word ¨", "tag:¨"] {
         match store.list(&request(text)).await {
-            Err(StoreError::Invalid(why)) => assert!(why.contains('´'), "{why}"),
+            Err(StoreError::Invalid(why)) => assert!(why.contains('¨'), "{why}"),
             other => panic!("{text}: {other:?}"),
         }
     }
