@@ -90,7 +90,8 @@ pub async fn serve(listener: TcpListener, app: Router, limit: usize, mut stop: w
                 }
             },
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-            _ = look.tick() => table.close_overdue(),
+            // Where nobody is, nothing wakes the machine.
+            _ = look.tick(), if !tasks.is_empty() => table.close_overdue(),
         }
     }
     drop(listener);

@@ -200,13 +200,18 @@ fn read_own(bytes: &[u8], id: &SessionId) -> Option<Reading> {
         while let Some(line) = lines.next() {
             let line = if lines.peek().is_some() { line.strip_suffix(',')? } else { line };
             let message = message_of_line(line)?;
+            // A field of the message itself that stands there twice was refused; one inside of another was not.
+            let has_inner = !message.metadata.is_empty() || !message.extra.is_empty() || message.parts.is_some();
+            if has_inner && json_text::has_key_twice(line) {
+                return None;
+            }
             if !ids.insert(message.id.clone()) {
                 return None;
             }
             messages.push(message);
         }
     }
-    if json_text::has_key_twice(text) {
+    if json_text::has_key_twice(&text[..head_end]) || json_text::has_key_twice(&text[tail_start..]) {
         return None;
     }
     session.revision = messages.iter().map(|message| message.rev).fold(tail.revision, u64::max);
