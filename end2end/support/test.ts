@@ -43,6 +43,8 @@ export const FAILED_REQUEST = /^console: Failed to load resource/;
 interface Options {
   /** Who answers: the scripted assistant, the fake model server, or a list of options for another. */
   assistant: "scripted" | "openai" | string[];
+  /** Other options of the server. */
+  options: string[];
   /** Whether two sessions of the older format are in the store when the server starts. */
   olderSessions: boolean;
 }
@@ -61,6 +63,8 @@ interface Fixtures {
 export const test = base.extend<Options & Fixtures>({
   assistant: ["scripted", { option: true }],
 
+  options: [[], { option: true }],
+
   olderSessions: [false, { option: true }],
 
   openai: async ({}, use) => {
@@ -70,14 +74,14 @@ export const test = base.extend<Options & Fixtures>({
     await openai.stop();
   },
 
-  verbatim: async ({ assistant, olderSessions, openai, problems }, use, testInfo) => {
+  verbatim: async ({ assistant, options, olderSessions, openai, problems }, use, testInfo) => {
     const who =
       assistant === "scripted"
         ? ["--assistant", "scripted"]
         : assistant === "openai"
           ? ["--assistant", "openai", "--openai-url", openai.url]
           : assistant;
-    const verbatim = new Verbatim(who);
+    const verbatim = new Verbatim([...who, ...options]);
     if (olderSessions) {
       verbatim.putFixture("stored-chat.json", "2026-02-09", OLDER_CHAT);
       verbatim.putFixture("stored-voice.json", "2026-02-09", OLDER_VOICE);

@@ -26,7 +26,7 @@ use failure::Peer;
 use futures::stream::{self as streams, BoxStream, StreamExt};
 use listing::{Listing, Program};
 use request::{Dialect, has_calls};
-use reqwest::header::ACCEPT;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{RequestBuilder, Response};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -217,16 +217,22 @@ impl Client {
     async fn ask_listing(&self, peer: &Peer) -> Result<Listing, AssistantError> {
         let mut is_missing = false;
         let first = self.list_at(&self.endpoint(), peer, &mut is_missing).await;
-        if !is_missing || self.place.load(Ordering::Relaxed) > 0 {
+        if !is_missing {
             return first;
         }
-        for place in 1..self.options.endpoint.places() {
+        for place in self.other_places() {
             if let Ok(listing) = self.list_at(&self.options.endpoint.at(place), peer, &mut is_missing).await {
                 self.place.store(place, Ordering::Relaxed);
                 return Ok(listing);
             }
         }
         first
+    }
+
+    /// The places that the address may mean, without the one that is asked.
+    fn other_places(&self) -> impl Iterator<Item = usize> + use<> {
+        let asked = self.place.load(Ordering::Relaxed);
+        (0..self.options.endpoint.places()).filter(move |place| *place != asked)
     }
 
     /// The listing at this place, and whether somebody answers there and has none.
@@ -306,19 +312,25 @@ impl Client {
     /// Asks for a completion. Where nothing is there at the place that is asked, the others that the address may mean are asked.
     async fn post(&self, body: &Value, peer: &Peer, deadline: tokio::time::Instant) -> Result<Answer, AssistantError> {
         let first = self.post_at(&self.endpoint(), body, peer, deadline).await?;
-        let is_missing = |answer: &Answer| match answer {
-            // A server that is there may say so of the model.
-            Answer::Refused(404 | 405, text) => !text.to_lowercase().contains("model"),
-            _ => false,
-        };
-        if !is_missing(&first) || self.place.load(Ordering::Relaxed) > 0 {
+        // A server that is there may say so of the model.
+        let is_missing = matches!(&first, Answer::Refused(404 | 405, text) if !text.to_lowercase().contains("model"));
+        if !is_missing {
             return Ok(first);
         }
-        for place in 1..self.options.endpoint.places() {
-            let other = self.post_at(&self.options.endpoint.at(place), body, peer, deadline).await?;
-            if !is_missing(&other) {
+        for place in self.other_places() {
+            // Another website may answer there; what it says is less than the first answer.
+            let other = self.post_at(&self.options.endpoint.at(place), body, peer, deadline).await;
+            let speaks = match &other {
+                Ok(Answer::Accepted(response)) => {
+                    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+                    !kind.is_some_and(|kind| kind.contains("html"))
+                }
+                Ok(Answer::Refused(400 | 422 | 429, text)) => text.trim_start().starts_with('{'),
+                _ => false,
+            };
+            if speaks {
                 self.place.store(place, Ordering::Relaxed);
-                return Ok(other);
+                return other;
             }
         }
         Ok(first)

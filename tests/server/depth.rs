@@ -90,17 +90,19 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// Saves each value in each place where one can stand; what is not refused is read back as it was.
+/// Saves each value in each place where one can stand, in a session or with its beginning; what is not refused is read back as it was.
 #[test]
 fn what_is_saved_is_read_back_by_all_readers_whatever_its_depth() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
-    let outcome = runner.run(&(any_value(), 0usize..6), |(value, place)| {
+    let outcome = runner.run(&(any_value(), 0usize..6, any::<bool>()), |(value, place, starts)| {
         runtime.block_on(async {
             let app = TestApp::new();
-            let id = app.start().await;
             let mut message = json!({"id":"m","role":"assistant","content":"words"});
-            let mut save = json!({"session_id":id});
+            let (path, mut save) = match starts {
+                true => ("/api/sessions/start", json!({})),
+                false => ("/api/sessions/save", json!({"session_id":app.start().await})),
+            };
             match place {
                 0 => save["metadata"] = json!({"x":value}),
                 1 => message["metadata"] = json!({"x":value}),
@@ -111,15 +113,18 @@ fn what_is_saved_is_read_back_by_all_readers_whatever_its_depth() {
             }
             save["messages"] = json!([message]);
             let is_deep = depth(&save) > 100;
-            let (status, answer) = app.post("/api/sessions/save", save).await;
+            let begun = save["session_id"].clone();
+            let (status, answer) = app.post(path, save).await;
             if is_deep {
                 prop_assert_eq!(status, StatusCode::BAD_REQUEST);
                 prop_assert!(answer["error"]["message"].as_str().unwrap().contains("nested"), "{}", answer);
                 return Ok(());
             }
             prop_assert_eq!(status, StatusCode::OK, "{}", answer);
+            let id = if starts { answer["session_id"].clone() } else { begun };
+            let id = id.as_str().unwrap();
             let app = app.restarted();
-            let loaded = read_by_a_page(&app, &id).await;
+            let loaded = read_by_a_page(&app, id).await;
             prop_assert_eq!(loaded.session.messages.len(), 1);
             let read = serde_json::to_value(&loaded).unwrap();
             let message = &read["messages"][0];
@@ -134,7 +139,7 @@ fn what_is_saved_is_read_back_by_all_readers_whatever_its_depth() {
                 _ => &message["parts"][0]["x"],
             };
             prop_assert_eq!(found, &value);
-            prop_assert!(is_exported(&app, &id).await);
+            prop_assert!(is_exported(&app, id).await);
             Ok(())
         })
     });

@@ -12,8 +12,9 @@ const MOST_CALLS: usize = 128;
 /// More bytes of calls than any reply needs.
 const MOST_BYTES: usize = 8 << 20;
 
-/// The longest name, and the longest id, in characters.
+/// The longest name and the longest id, in characters.
 const MOST_NAME: usize = 200;
+const MOST_ID: usize = 16 << 10;
 
 /// There are more calls, or more of them, than any reply makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,8 @@ impl Calls {
         let function = fragment.get("function").filter(|function| function.is_object()).unwrap_or(fragment);
         let text = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         let index = fragment.get("index").and_then(Value::as_u64);
-        let id = one_line(&text(fragment, "id"), MOST_NAME);
+        // It goes back to the server as it came, which may have put something into it.
+        let id = one_line(&text(fragment, "id"), MOST_ID);
         let name = one_line(&text(function, "name"), MOST_NAME);
         let has_arguments = function.get("arguments").is_some_and(Value::is_string);
         let arguments = match function.get("arguments").or_else(|| function.get("input")) {

@@ -7,7 +7,16 @@ use std::str::FromStr;
 
 /// The address of an endpoint.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Endpoint(Url);
+pub struct Endpoint(Url, Version);
+
+/// Where the version in an address comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// Whoever gave the address wrote it, or one without.
+    Given,
+    /// It was put there.
+    Guessed,
+}
 
 /// How addresses end that name a service instead of its base.
 const SERVICES: [&[&str]; 3] = [&["chat", "completions"], &["completions"], &["models"]];
@@ -79,11 +88,11 @@ impl Endpoint {
         endpoint
     }
 
-    /// The path without the version, where the only one is `v1` at its end, which may be a guess.
+    /// The path without the version, where that is a guess.
     fn path_of_guess(&self) -> Option<Vec<&str>> {
         let segments: Vec<&str> = self.0.path_segments()?.filter(|segment| !segment.is_empty()).collect();
         match segments.as_slice() {
-            [given @ .., "v1"] if !given.iter().any(|segment| is_version(segment)) => Some(given.to_vec()),
+            [given @ .., "v1"] if self.1 == Version::Guessed => Some(given.to_vec()),
             _ => None,
         }
     }
@@ -164,12 +173,13 @@ impl FromStr for Endpoint {
         let has_version = base.iter().any(|segment| is_version(segment))
             // Azure's addresses name a model, and the version in the query.
             || base.iter().rev().skip(1).any(|segment| *segment == "deployments");
-        if !names_service && !has_version {
+        let version = if names_service || has_version { Version::Given } else { Version::Guessed };
+        if version == Version::Guessed {
             base.push("v1");
         }
         let path = base.join("/");
         url.set_path(&path);
-        Ok(Self(url))
+        Ok(Self(url, version))
     }
 }
 

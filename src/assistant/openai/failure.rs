@@ -200,6 +200,10 @@ const TOO_LONG_TOGETHER: [&[&str]; 4] = [
     &["input", "token", "less than"],
 ];
 
+/// What servers say when too much is asked of them at a time, in lower case.
+const TOO_MUCH: [&str; 8] =
+    ["rate limit", "rate_limit", "ratelimit", "per minute", "per day", "throttl", "too many requests", "please wait"];
+
 /// What servers say of a model that they do not have, in lower case. Each of them together with the word "model".
 const UNKNOWN: [&str; 6] =
     ["not found", "not_found", "does not exist", "unknown model", "not a valid model", "no such model"];
@@ -232,6 +236,8 @@ impl Refusal {
             402 => Kind::OutOfQuota,
             429 if says(&["insufficient_quota"]) => Kind::OutOfQuota,
             429 => Kind::RateLimited,
+            // Also in the midst of a stream, where no status tells it, and in words that speak of tokens.
+            _ if says(&TOO_MUCH) => Kind::RateLimited,
             // Before all others: some servers answer 400, 413, 422 or 500 to it.
             _ if says(&TOO_LONG) => Kind::ContextTooLong,
             _ if TOO_LONG_TOGETHER.iter().any(|parts| parts.iter().all(|part| self.text.contains(part))) => {
@@ -316,6 +322,8 @@ mod tests {
             ),
             (400, "Invalid request: Your request exceeded model token limit: 8192", ContextTooLong),
             (400, "Prompt exceeds max length", ContextTooLong),
+            (400, "Too many tokens, please wait before trying again.", RateLimited),
+            (500, "Rate limit exceeded: tokens per minute", RateLimited),
             (503, r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#, Unreachable),
             (500, "oops", Failed),
             (302, "", Failed),

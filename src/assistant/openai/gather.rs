@@ -284,7 +284,7 @@ impl Gatherer {
             Some(Value::Object(choice)) => self.take_choice(choice, true, peer, out)?,
             // Ollama's own form.
             None if chunk.get("message").is_some_and(Value::is_object) => self.take_choice(chunk, true, peer, out)?,
-            None if is_refusal(chunk) => {
+            None if self.finish_reason.is_none() && is_refusal(chunk) => {
                 let whole = Value::Object(chunk.clone());
                 return Err(self.refuse(embedded_status(&whole), &whole.to_string(), peer));
             }
@@ -440,7 +440,7 @@ impl Gatherer {
         };
         match delta.get("content") {
             // The words of a server that makes values of what looks like one.
-            Some(content @ (Value::Number(_) | Value::Bool(_))) => gather(Some(&Value::from(content.to_string()))),
+            Some(content @ (Value::Number(_) | Value::Bool(true))) => gather(Some(&Value::from(content.to_string()))),
             content => gather(content),
         }
         gather(delta.get("refusal"));
@@ -586,19 +586,23 @@ fn says_something(error: &Value) -> bool {
 fn is_refusal(chunk: &Object) -> bool {
     let says = |field: &str| chunk.get(field).is_some_and(says_something);
     let is_text = |field: &str| chunk.get(field).is_some_and(Value::is_string) && says(field);
-    let names_error = chunk.get("type").and_then(Value::as_str).is_some_and(|kind| {
-        let kind = kind.to_lowercase();
-        ["error", "exception", "invalid", "exceed"].iter().any(|word| kind.contains(word))
-    });
-    let has_code = ["code", "status", "status_code"].iter().any(|field| match chunk.get(*field) {
+    let is_bad = |word: &str| {
+        let word = word.to_lowercase();
+        ["error", "exception", "invalid", "exceed", "fail", "denied"].iter().any(|sign| word.contains(sign))
+    };
+    let is_code = |field: &str| match chunk.get(field) {
         Some(Value::Number(number)) => number.as_u64().is_some_and(|code| code >= 400),
-        Some(Value::String(code)) => !["", "0", "200", "ok", "success"].contains(&code.trim().to_lowercase().as_str()),
+        Some(Value::String(code)) => code.trim().parse().map_or_else(|_| is_bad(code), |code: u64| code >= 400),
         _ => false,
-    });
+    };
+    let names_error = ["type", "code", "status", "status_code"].into_iter().any(is_code);
+    let is_bare = ["object", "type", "status"].iter().all(|field| !chunk.contains_key(*field));
     is_text("error_message")
         || is_text("error_msg")
-        || (says("detail") && chunk.get("detail").is_some_and(|detail| detail.is_string() || detail.is_array()))
-        || (["message", "msg"].iter().any(|field| is_text(field)) && (names_error || has_code))
+        || (is_bare
+            && says("detail")
+            && chunk.get("detail").is_some_and(|detail| detail.is_string() || detail.is_array()))
+        || (["message", "msg"].iter().any(|field| is_text(field)) && names_error)
 }
 
 /// A reason to end, however it is written; `None` where it says that there is none.
@@ -609,7 +613,8 @@ fn reason_of(value: &Value) -> Option<String> {
         Value::Object(fields) => fields.get("type")?.as_str()?.to_owned(),
         _ => return None,
     };
-    let is_none = ["", "null", "none", "undefined"].contains(&text.trim().to_lowercase().as_str());
+    let known = text.trim().to_lowercase();
+    let is_none = ["", "0", "null", "none", "undefined"].contains(&known.as_str()) || known.ends_with("unspecified");
     (!is_none).then_some(text)
 }
 

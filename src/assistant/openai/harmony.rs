@@ -25,6 +25,8 @@ pub(super) struct Harmony {
     held: String,
     /// Whether a message began.
     has_message: bool,
+    /// How many calls there are.
+    calls: usize,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +51,12 @@ const SIGNS: [&str; 7] =
 
 /// More than a head ever has, in bytes.
 const MOST_HEAD: usize = 1024;
+
+/// More space than this is not held back, because all of it is looked at again with each piece that comes.
+const MOST_SPACE: usize = 1024;
+
+/// As many calls as are taken in any other form.
+const MOST_CALLS: usize = 128;
 
 impl Harmony {
     /// Takes a chunk and hands out what is certain.
@@ -81,7 +89,10 @@ impl Harmony {
             if SIGNS[..2].iter().any(|sign| begun.starts_with(sign)) {
                 self.held = begun.to_owned();
                 self.state = State::Between;
-            } else if !is_end && SIGNS[..2].iter().any(|sign| sign.starts_with(begun)) {
+            } else if !is_end
+                && self.held.len() - begun.len() <= MOST_SPACE
+                && SIGNS[..2].iter().any(|sign| sign.starts_with(begun))
+            {
                 return;
             } else {
                 self.state = State::Other;
@@ -95,22 +106,24 @@ impl Harmony {
             return;
         }
         let held = std::mem::take(&mut self.held);
-        let mut rest = held.as_str();
-        while let Some(at) = rest.find('<') {
-            let (before, from) = rest.split_at(at);
-            self.say(before, out);
+        let (mut said, mut at) = (0, 0);
+        while let Some(found) = held[at..].find('<') {
+            let place = at + found;
+            let from = &held[place..];
             if let Some(sign) = SIGNS.iter().find(|sign| from.starts_with(**sign)) {
+                self.say(&held[said..place], out);
                 self.take_sign(sign, out);
-                rest = &from[sign.len()..];
+                at = place + sign.len();
+                said = at;
             } else if !is_end && SIGNS.iter().any(|sign| sign.starts_with(from)) {
+                self.say(&held[said..place], out);
                 self.held = from.to_owned();
                 return;
             } else {
-                self.say("<", out);
-                rest = &from[1..];
+                at = place + 1;
             }
         }
-        self.say(rest, out);
+        self.say(&held[said..], out);
     }
 
     fn take_sign(&mut self, sign: &str, out: &mut dyn FnMut(Piece)) {
@@ -124,11 +137,12 @@ impl Harmony {
                 self.has_message = true;
                 let tool = head.split_whitespace().find_map(|word| word.strip_prefix("to="));
                 self.state = match tool {
-                    Some(tool) => {
+                    Some(tool) if self.calls < MOST_CALLS => {
+                        self.calls += 1;
                         State::Call(tool.strip_prefix("functions.").unwrap_or(tool).to_owned(), String::new())
                     }
-                    None if head.contains("analysis") || head.contains("commentary") => State::Thought,
-                    None => State::Text,
+                    None if !head.contains("analysis") && !head.contains("commentary") => State::Text,
+                    _ => State::Thought,
                 };
             }
             ("<|message|>" | "<|constrain|>", _) => {}
@@ -209,6 +223,18 @@ mod tests {
                 assert_eq!(read(text, cut), (String::new(), text.to_owned(), Vec::new()));
             }
         }
+    }
+
+    #[test]
+    fn nothing_is_read_without_an_end() {
+        let mut harmony = Harmony::default();
+        (0..200_000).for_each(|_| harmony.push("          ", &mut |_| {}));
+        assert!(harmony.held.len() <= MOST_SPACE + 16);
+        let mut pieces = 0;
+        let mut harmony = Harmony::default();
+        harmony.push(&("<|channel|>final<|message|>".to_owned() + &"<".repeat(1 << 20)), &mut |_| pieces += 1);
+        assert_eq!(pieces, 1);
+        assert_eq!(read(&"<|start|>to=f<|message|>".repeat(1_000), 1 << 20).2.len(), MOST_CALLS);
     }
 
     proptest! {

@@ -46,6 +46,9 @@ const OTHER_ROLES: [&str; 9] = [
 /// What is said of calls that are not taken, in lower case.
 const CALLS: [&str; 3] = ["tool", "function", "content or tool_calls"];
 
+/// The same where it may not be anything else, in a failure of the server.
+const CALLS_SURELY: [&str; 6] = ["tool role", "role 'tool'", "tool_call", "jinja", "chat template", "chat_template"];
+
 /// The same in words that, in a failure of the server, may mean anything.
 const OTHER_ROLES_LOOSELY: [&str; 3] = ["system", "developer", "instruction"];
 
@@ -81,7 +84,10 @@ impl Dialect {
             return true;
         }
         let names_roles = says(&OTHER_ROLES);
-        if has_calls && !self.no_tools && (says(&CALLS) || (names_roles && self.no_system)) {
+        if has_calls
+            && !self.no_tools
+            && (says(if status < 500 { &CALLS[..] } else { &CALLS_SURELY[..] }) || (names_roles && self.no_system))
+        {
             self.no_tools = true;
             return true;
         }
@@ -323,6 +329,8 @@ mod tests {
             assert!(dialect.adapt(true, true, 400, text));
             assert_eq!(dialect, Dialect { no_tools: true, ..none }, "{text}");
         }
+        let in_passing = r#"{"error":"CUDA error: out of memory in function ggml_cuda_op"}"#;
+        assert!(!Dialect::default().adapt(true, true, 500, in_passing));
         // What may be meant otherwise is tried otherwise, after that.
         let mut dialect = none;
         let text = "Only user and assistant roles are supported!";

@@ -22,7 +22,7 @@ struct Tags {
     closes_alone: bool,
 }
 
-const TAGS: [Tags; 11] = [
+const TAGS: [Tags; 10] = [
     Tags { open: "<think>", close: "</think>", closes_alone: true },
     Tags { open: "<thinking>", close: "</thinking>", closes_alone: false },
     Tags { open: "<thought>", close: "</thought>", closes_alone: false },
@@ -30,7 +30,6 @@ const TAGS: [Tags; 11] = [
     Tags { open: "[THINK]", close: "[/THINK]", closes_alone: true },
     Tags { open: "◁think▷", close: "◁/think▷", closes_alone: true },
     Tags { open: "<reasoning>", close: "</reasoning>", closes_alone: false },
-    Tags { open: "<reason>", close: "</reason>", closes_alone: false },
     Tags { open: "<|START_THINKING|>", close: "<|END_THINKING|>", closes_alone: true },
     Tags { open: "<|begin_of_thought|>", close: "<|end_of_thought|>", closes_alone: true },
     Tags { open: "<|channel>thought", close: "<channel|>", closes_alone: true },
@@ -42,6 +41,9 @@ const BARE_CLOSE: &str = "assistantfinal";
 
 /// More bytes of space than this are not held back, because all of it is looked at again with each piece that comes.
 const MOST_SPACE: usize = 1024;
+
+/// No model thinks more often in one answer. All that is left is moved each time.
+const MOST_TIMES: usize = 64;
 
 /// With what tags begin.
 const FIRST_BYTES: [u8; 3] = [b'<', b'[', "◁".as_bytes()[0]];
@@ -71,6 +73,8 @@ pub(super) struct ThinkSplitter {
     /// The place of the tags between which it thought, and whether it does so again in the midst of the answer.
     tagged: Option<usize>,
     is_again: bool,
+    /// How often it thought.
+    times: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -240,7 +244,8 @@ impl ThinkSplitter {
 
     fn go_on_answering(&mut self) {
         (self.searched, self.code) = (0, Code::default());
-        self.state = if self.tagged.is_some() { State::Answer } else { State::Text };
+        self.times += 1;
+        self.state = if self.tagged.is_some() && self.times <= MOST_TIMES { State::Answer } else { State::Text };
     }
 
     /// Hands out the answer up to where the model thinks again: at an opening tag at the beginning of a line. Whether it does.
@@ -256,8 +261,10 @@ impl ThinkSplitter {
                 && self.held.is_char_boundary(self.searched);
             if may_be_tag {
                 let rest = &self.held[self.searched..];
-                is_opening = begins(rest, open);
-                if is_opening || (!is_end && begins(open, rest)) {
+                // Alone on its line: others talk about tags.
+                let after = rest.get(open.len()..).filter(|_| begins(rest, open));
+                is_opening = after.is_some_and(|after| after.starts_with(['\n', '\r']));
+                if is_opening || (!is_end && (begins(open, rest) || after.is_some_and(str::is_empty))) {
                     break;
                 }
             }
@@ -405,6 +412,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn thoughts_without_an_end_are_not_moved_again_and_again() {
+        let mut splitter = ThinkSplitter::default();
+        let (mut bytes, begin) = (0, std::time::Instant::now());
+        let said = "<think>a</think>b\n".to_owned() + &"<think>\na</think>b\n".repeat(400_000);
+        splitter.push(&said, |piece| {
+            bytes += if let Piece::Text(text) | Piece::Reasoning(text) = piece { text.len() } else { 0 };
+        });
+        splitter.finish(|_| {});
+        assert!(bytes > 7_000_000 && begin.elapsed().as_secs() < 20, "{bytes} bytes, {:?}", begin.elapsed());
+    }
+
     fn split(chunks: &[&str]) -> (String, String) {
         let (mut reasoning, mut text) = (String::new(), String::new());
         let mut splitter = ThinkSplitter::default();
@@ -525,7 +544,7 @@ mod tests {
 
     #[test]
     fn thoughts_may_come_again() {
-        let twice = "<think>a</think>One.\n<think>b</think>\nTwo.";
+        let twice = "<think>a</think>One.\n<think>\nb</think>\nTwo.";
         for (said, thought, answer) in [
             (twice, "ab", "One.\n\nTwo."),
             ("<think>a</think>\n</think>\n\nHello", "a", "Hello"),
@@ -538,6 +557,9 @@ mod tests {
             ("analysisa b assistant c.assistantfinalHello", "analysisa b assistant c.", "Hello"),
             // In the midst of a line, and in code, it is a word like others.
             ("<think>a</think>One <think> two", "a", "One <think> two"),
+            ("<think>a</think>One:\n\n<think> opens it.\n", "a", "One:\n\n<think> opens it.\n"),
+            ("<think>a</think>One\n<think>", "a", "One\n<think>"),
+            ("<reason>too cold</reason>", "", "<reason>too cold</reason>"),
             ("<think>a</think>```\n<think>\n```\nTwo", "a", "```\n<think>\n```\nTwo"),
             ("<think>a</think>One\n    <think>\n", "a", "One\n    <think>\n"),
             ("<think>a</think>One\n<thin", "a", "One\n<thin"),

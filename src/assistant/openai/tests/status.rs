@@ -163,6 +163,40 @@ async fn the_protocol_is_found_wherever_the_address_may_mean() {
             assert_eq!(ask(&client).await, [text("one")], "{given} {base} {is_listed}");
         }
     }
+    // Another website beside it is none, whatever it says.
+    let nothing = || async {
+        (axum::http::StatusCode::NOT_FOUND, "{\"error\":{\"message\":\"No endpoints found for x/y:free.\"}}")
+    };
+    for page in [
+        (axum::http::StatusCode::NOT_FOUND, "<html>Models</html>"),
+        (axum::http::StatusCode::FORBIDDEN, "no"),
+        (axum::http::StatusCode::OK, "<html>Welcome</html>"),
+    ] {
+        let site = move || async move { ([(CONTENT_TYPE, "text/html")], page).into_response() };
+        let free = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let is_free = free.clone();
+        let asked = move || async move {
+            if is_free.load(std::sync::atomic::Ordering::Relaxed) {
+                answer().await.into_response()
+            } else {
+                nothing().await.into_response()
+            }
+        };
+        let router = Router::new().route("/api/v1/chat/completions", post(asked)).fallback(site);
+        let server = serve(router).await;
+        let client = client_with(server.port(), |options| {
+            options.endpoint = format!("http://127.0.0.1:{}/api", server.port()).parse().unwrap();
+        });
+        assert_eq!(code(&ask(&client).await), Some(AssistantErrorCode::Failed));
+        free.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(ask(&client).await, [text("one")]);
+    }
+    // Nor is there one where the version was given.
+    let server = serve(Router::new().route("/chat/completions", post(answer))).await;
+    let client = client_with(server.port(), |options| {
+        options.endpoint = format!("http://127.0.0.1:{}/v1", server.port()).parse().unwrap();
+    });
+    assert_eq!(code(&ask(&client).await), Some(AssistantErrorCode::Failed));
     // A server that is there and lacks the model is no other place.
     let lacks = || async { (axum::http::StatusCode::NOT_FOUND, "model 'm' not found") };
     let server =

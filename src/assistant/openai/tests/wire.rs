@@ -388,6 +388,10 @@ async fn what_is_readable_of_a_line_is_read() {
         format!("data: {{\"choices\":[{{\"delta\":{{\"role\":\"adata: {a}\n\ndata: {b}\n\n"),
         format!("<br />\n<b>Warning</b>: odd\n\ndata: {a}\n\ndata: {b}\n\n"),
         format!("error: it is tried again\n\ndata: {a}\n\ndata: {b}\n\n"),
+        format!(
+            "data: {{\"status\":\"processing\",\"message\":\"Request queued, position 3\"}}\n\ndata: {a}\n\ndata: {b}\n\n"
+        ),
+        format!("data: {{\"type\":\"status\",\"detail\":\"Loading model\"}}\n\ndata: {a}\n\ndata: {b}\n\n"),
         // Shapes of errors in which there is none.
         format!("data: {}\n\ndata: {b}\n\n", a.replacen('{', r#"{"error":{"message":"","type":"","code":null},"#, 1)),
         format!("data: {}\n\ndata: {b}\n\n", a.replacen('{', r#"{"error":0,"message":"ok","code":200,"#, 1)),
