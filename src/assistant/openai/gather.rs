@@ -394,11 +394,14 @@ impl Gatherer {
                 _ => false,
             });
         let among_parts = json!(of_type(&["tool_use", "tool_call", "function_call"]));
-        let fields = [delta.get("tool_calls"), delta.get("function_call"), Some(&among_parts)];
-        for calls in fields.into_iter().flatten() {
-            if calls.is_null() || calls.as_array().is_some_and(Vec::is_empty) {
-                continue;
-            }
+        let has_some = |calls: &&Value| !calls.is_null() && !calls.as_array().is_some_and(Vec::is_empty);
+        let mut fields: Vec<&Value> =
+            [delta.get("tool_calls"), delta.get("function_call")].into_iter().flatten().filter(has_some).collect();
+        if fields.is_empty() {
+            // Where they stand in a field of their own, too, they are the same.
+            fields.extend(Some(&among_parts).filter(has_some));
+        }
+        for calls in fields {
             if is_message && self.has_delta && !self.calls.is_empty() {
                 continue;
             }
@@ -505,7 +508,7 @@ impl Gatherer {
                 harmony::Piece::Reasoning(text) => self.take_reasons(&text, out),
                 harmony::Piece::Call { name, arguments } => {
                     self.lists += 1;
-                    // The text that it came in is bounded already.
+                    // There are no more of them than is taken, and the text that they came in is bounded.
                     let _ = self.calls.take(&json!({"name": name, "arguments": arguments}), self.lists, true);
                 }
             }

@@ -366,7 +366,12 @@ async fn what_is_no_word_is_told() {
     }
     let used = json!({"content": [{"type": "text", "text": "So."}, {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}]});
     let call = ToolCall { call_id: "c".into(), name: "f".into(), arguments: json!({"a": 1}) };
-    assert_eq!(streamed(&(delta(used) + &finish("tool_use"))).await, [text("So."), Ok(Event::ToolCall(call))]);
+    let expected = [text("So."), Ok(Event::ToolCall(call))];
+    assert_eq!(streamed(&(delta(used.clone()) + &finish("tool_use"))).await, expected);
+    // In a field of its own, too.
+    let mut twice = used;
+    twice["tool_calls"] = json!([{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{\"a\":1}"}}]);
+    assert_eq!(streamed(&(delta(twice) + &finish("tool_use"))).await, expected);
 }
 
 #[tokio::test]
